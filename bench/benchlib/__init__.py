@@ -1,0 +1,1 @@
+"""Parts of the benchmark: child processes, disks, contenders, checks and the report."""

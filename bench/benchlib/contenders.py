@@ -1,0 +1,178 @@
+"""The programs that compete, each with its way to clone one image into another."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchlib.disks import attached, mounted, mounted_image
+from benchlib.proc import find_program, run
+
+BSYNC = "bsync"
+RSYNC_PLAIN = "rsync -aHAX"
+RSYNC_AS_BSYNC = "rsync (as bsync runs it)"
+
+# What bsync itself runs; to be kept the same as in its source.
+BSYNC_RSYNC = ("-aHAXS", "--numeric-ids", "--delete", "--modify-window=-1", "--stats")
+BSYNC_MKFS = ("mkfs.ext4", "-q", "-F")
+BSYNC_MOUNT = "rw"
+
+PLAIN_RSYNC = ("-aHAX",)
+PLAIN_MKFS = ("mkfs.ext4", "-q", "-F")
+PLAIN_MOUNT = "rw"
+
+ROOT_TIME = ".d..t...... ./"
+
+
+@dataclass(frozen=True)
+class Job:
+    """From which image to which, and where to put mount points and other files."""
+
+    source: Path
+    target: Path
+    scratch: Path
+
+
+# Runs one clone, and returns the seconds that the copying program alone took.
+Action = Callable[[Job], float]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to clone: `first` into an empty image, `again` into an earlier clone."""
+
+    name: str
+    programs: tuple[str, ...]
+    first: Action
+    again: Action | None
+    note: str
+    # Differences, as rsync itemizes them, that are this program's known shortcomings.
+    tolerated: tuple[str, ...] = ()
+
+    def missing(self) -> list[str]:
+        """Programs it needs that this machine does not have."""
+        return [Path(each).name for each in self.programs if find_program(each) is None]
+
+
+@dataclass(frozen=True)
+class TreeCopy:
+    """Copies between mounts of its own, as one would by hand."""
+
+    command: tuple[str, ...]
+    mkfs: tuple[str, ...]
+    mount: str
+    fresh: bool
+    contents_suffix: str = "/"
+
+    def __call__(self, job: Job) -> float:
+        """Copy the tree, after mkfs where the target is to be fresh."""
+        with (
+            mounted_image(job.source, job.scratch, read_only=True) as source,
+            attached(job.target) as device,
+        ):
+            if self.fresh:
+                run([*self.mkfs, device])
+            with mounted(device, job.scratch, self.mount) as target:
+                command = [*self.command, f"{source}{self.contents_suffix}", f"{target}/"]
+                return run(command).seconds
+
+
+@contextlib.contextmanager
+def _devices(job: Job) -> Iterator[tuple[Path, Path]]:
+    with attached(job.source, read_only=True) as source, attached(job.target) as target:
+        yield source, target
+
+
+def _dd(job: Job) -> float:
+    with _devices(job) as (source, target):
+        return run(["dd", f"if={source}", f"of={target}", "bs=8M", "status=none"]).seconds
+
+
+def _partclone(job: Job) -> float:
+    log = job.scratch / "partclone.log"
+    with _devices(job) as (source, target):
+        command = ("partclone.ext4", "-b", "-q", "-L", str(log))
+        return run([*command, "-s", str(source), "-o", str(target)]).seconds
+
+
+def _e2image(options: str) -> Action:
+    def clone(job: Job) -> float:
+        with _devices(job) as (source, target):
+            return run(["e2image", options, source, target]).seconds
+
+    return clone
+
+
+def _fsarchiver(job: Job) -> float:
+    archive = job.scratch / "archive.fsa"
+    command = ("fsarchiver", "-o", "-j", str(os.cpu_count() or 1), "-z", "0")
+    try:
+        with _devices(job) as (source, target):
+            save = run([*command, "savefs", str(archive), str(source)])
+            restore = run([*command, "restfs", str(archive), f"id=0,dest={target}"])
+    finally:
+        archive.unlink(missing_ok=True)
+    return save.seconds + restore.seconds
+
+
+def _bsync(program: str) -> Contender:
+    def clone(job: Job) -> float:
+        return run([program, "--yes", job.source, job.target]).seconds
+
+    return Contender(BSYNC, (program,), clone, clone, "`bsync --yes SRC DEST` on the image files")
+
+
+def _rsync_plain() -> Contender:
+    command = ("rsync", *PLAIN_RSYNC)
+    return Contender(
+        RSYNC_PLAIN,
+        ("rsync",),
+        TreeCopy(command, PLAIN_MKFS, PLAIN_MOUNT, fresh=True),
+        TreeCopy((*command, "--delete"), PLAIN_MKFS, PLAIN_MOUNT, fresh=False),
+        "first: mkfs, mounts, rsync, umount; later: mounts, rsync `--delete`, umount",
+    )
+
+
+def _rsync_as_bsync() -> Contender:
+    command = ("rsync", *BSYNC_RSYNC)
+    return Contender(
+        RSYNC_AS_BSYNC,
+        ("rsync",),
+        TreeCopy(command, BSYNC_MKFS, BSYNC_MOUNT, fresh=True),
+        TreeCopy(command, BSYNC_MKFS, BSYNC_MOUNT, fresh=False),
+        f"the same steps with `rsync {' '.join(BSYNC_RSYNC)}`",
+    )
+
+
+def _cp() -> Contender:
+    copy = TreeCopy(("cp", "-a"), PLAIN_MKFS, PLAIN_MOUNT, fresh=True, contents_suffix="/.")
+    return Contender(
+        "cp -a", ("cp",), copy, None, "mkfs, mounts, cp, umount; it cannot update a clone"
+    )
+
+
+def all_contenders(bsync: str) -> tuple[Contender, ...]:
+    """Every contender, in the order in which they run."""
+    dd_note = "`bs=8M`; every run copies the whole device"
+    partclone_note = "`-b`, device to device; every run copies all used blocks"
+    e2image_note = "first `-ra`; later `-rac`, which reads both and writes the blocks that differ"
+    fsarchiver_note = (
+        "savefs `-z 0` to an archive, then restfs: the sum of both, every run whole; "
+        "it does not restore the root directory's time"
+    )
+    fsarchiver = Contender(
+        "fsarchiver", ("fsarchiver",), _fsarchiver, _fsarchiver, fsarchiver_note, (ROOT_TIME,)
+    )
+    return (
+        _bsync(bsync),
+        _rsync_as_bsync(),
+        _rsync_plain(),
+        _cp(),
+        Contender("dd", ("dd",), _dd, _dd, dd_note),
+        Contender("partclone.ext4", ("partclone.ext4",), _partclone, _partclone, partclone_note),
+        Contender("e2image", ("e2image",), _e2image("-ra"), _e2image("-rac"), e2image_note),
+        fsarchiver,
+    )

@@ -1,0 +1,3 @@
+"""bsync clones and synchronises disks at the filesystem level."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,58 @@
+"""Signals to exceptions, exceptions to one line, one line to an exit status."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from bsync.errors import MEANING, BsyncError, Status, Stopped, Usage
+from bsync.say import say_error
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def main() -> None:
+    """The `bsync` command."""
+    for number in _SIGNALS:
+        signal.signal(number, _stop)
+    sys.exit(_run())
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    """End the run once; what is being released meanwhile is not to be interrupted again."""
+    for other in _SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    raise Stopped(number)
+
+
+def _run() -> int:
+    from bsync.cli import main as commands
+
+    try:
+        commands.main(prog_name="bsync", standalone_mode=False)
+        return Status.DONE
+    except BsyncError as error:
+        if not error.said:
+            say_error(error)
+        return error.status
+    except click.ClickException as error:
+        say_error(Usage(error.format_message(), "bsync --help shows commands and options"))
+        return Status.USAGE
+    except (Stopped, click.Abort) as error:
+        status = error.status if isinstance(error, Stopped) else Status.INTERRUPTED
+        say_error(BsyncError(MEANING[status]))
+        return status
+    except Exception as error:
+        if os.environ.get("BSYNC_DEBUG"):
+            raise
+        defect = f"a defect in bsync: {type(error).__name__}: {error}"
+        say_error(BsyncError(defect, "please report it; BSYNC_DEBUG=1 shows where it is"))
+        return Status.DEFECT
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""The device behind a locator: opened once, exclusively, and known for what it is.
+
+Everything else reaches the device through this one descriptor, or through loop devices over
+parts of it; the kernel's partition nodes are never used, so no name is ever guessed and no
+node can disappear under us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bsync.acquire.ground import Ground, ground_of, loops_on
+from bsync.errors import BsyncError, CopyFailed, Refused, Unavailable, Usage
+from bsync.locate import DevicePath, IscsiLun, Locator, LoopFile, LvmSnapshot
+from bsync.run import run
+
+_SECTOR_SIZE, _READ_ONLY = 0x1268, 0x125E  # BLKSSZGET, BLKROGET of linux/fs.h
+_FILE_SECTOR = 512  # bytes; what a loop device over a file has
+_LOCK = struct.Struct("hhqqi0q")  # struct flock of fcntl(2)
+
+
+@dataclass(frozen=True)
+class Device:
+    """An open device or image file.  Sizes in bytes."""
+
+    word: str
+    path: str  # for the tools that want one
+    descriptor: int
+    size: int
+    sector_size: int
+    description: str
+    ground: Ground
+    unnamed: str = ""  # the name that a file made for this run is still to get
+
+    def read(self, offset: int, size: int) -> bytes:
+        """`size` bytes at `offset`, fewer only at the end.  Raises `Unavailable`."""
+        try:
+            return b"".join(_pieces(self.descriptor, offset, size))
+        except OSError as error:
+            raise Unavailable(f"{self.word} cannot be read: {error.strerror}") from None
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write all of `data` at `offset`.  Raises `CopyFailed`."""
+        view = memoryview(data)
+        try:
+            while view:
+                count = os.pwrite(self.descriptor, view, offset)
+                view, offset = view[count:], offset + count
+        except OSError as error:
+            raise CopyFailed(f"{self.word} cannot be written: {error.strerror}") from None
+
+    def flush(self) -> None:
+        """All that was written is on the disk, or `CopyFailed`."""
+        try:
+            os.fsync(self.descriptor)
+        except OSError as error:
+            raise CopyFailed(f"{self.word} cannot be flushed: {error.strerror}") from None
+
+    def publish(self) -> None:
+        """Give a file made for this run its name, now that it is to be written."""
+        if not self.unnamed:
+            return
+        try:
+            folder = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY)
+            try:  # a folder given makes Python call linkat(2), which follows the link
+                os.link(str(self.descriptor), self.unnamed, src_dir_fd=folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise Unavailable(f"{self.unnamed}: {error.strerror}") from None
+
+
+def _pieces(descriptor: int, offset: int, size: int) -> Iterator[bytes]:
+    while size > 0 and (piece := os.pread(descriptor, size, offset)):
+        yield piece
+        offset, size = offset + len(piece), size - len(piece)
+
+
+@contextlib.contextmanager
+def opened(
+    locator: Locator, *, writable: bool, create: int = 0, apart_from: Device | None = None
+) -> Iterator[Device]:
+    """The device that `locator` names, held for us alone until the end of the block.
+
+    `create`: bytes of an image file to be made.  `apart_from`: the source, which the
+    destination must not overlap.  Raises `Unavailable`, `Refused`.
+    """
+    match locator:
+        case IscsiLun() | LvmSnapshot():
+            scheme = str(locator).partition(":")[0]
+            raise Unavailable(f"{locator}: {scheme}:// cannot be acquired by this version yet")
+        case DevicePath(path=path) | LoopFile(path=path):
+            with contextlib.ExitStack() as stack:
+                word = str(locator)
+                if create:
+                    device = _created(word, path, create)
+                else:
+                    device = _existing(word, path, writable, apart_from)
+                stack.callback(os.close, device.descriptor)
+                yield device
+
+
+def _created(word: str, path: str, size: int) -> Device:
+    """A sparse file without a name yet: it vanishes with us unless it is published."""
+    if os.path.lexists(path):
+        raise Usage(f"{path} exists already", "leave out --create, or name another file")
+    folder = os.path.dirname(path) or "."
+    try:
+        descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
+        os.ftruncate(descriptor, size)
+    except OSError as error:
+        raise Unavailable(
+            f"{path} cannot be made: {error.strerror}", f"try: truncate -s {size} {path}"
+        ) from None
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    ground = ground_of(os.fstat(descriptor))
+    name = f"/proc/{os.getpid()}/fd/{descriptor}"
+    return Device(word, name, descriptor, size, _FILE_SECTOR, "new image file", ground, path)
+
+
+def _existing(word: str, path: str, writable: bool, apart_from: Device | None) -> Device:
+    try:
+        real = os.path.realpath(path, strict=True)
+        facts = os.stat(real)
+    except OSError as error:
+        hint = "--create SIZE makes an image file" if writable else ""
+        raise Unavailable(f"{path}: {error.strerror}", hint) from None
+    if apart_from is not None:
+        _refuse_overlap(apart_from, word, ground_of(facts))
+    if stat.S_ISBLK(facts.st_mode):
+        return _block(word, real, writable)
+    if stat.S_ISREG(facts.st_mode):
+        return _file(word, real, writable)
+    raise Refused(f"{path} is neither a block device nor a file")
+
+
+def _file(word: str, path: str, writable: bool) -> Device:
+    descriptor = _open(path, os.O_RDWR if writable else os.O_RDONLY)
+    with _closing_on_error(descriptor):
+        facts = os.fstat(descriptor)
+        if facts.st_size == 0:
+            raise Refused(f"{path} is empty", "give it a size first: truncate -s SIZE FILE")
+        _lock(descriptor, path, writable)
+        ground = ground_of(facts)
+        _refuse_loops(path, ground, writable)
+    return Device(word, path, descriptor, facts.st_size, _FILE_SECTOR, "image file", ground)
+
+
+def _block(word: str, path: str, writable: bool) -> Device:
+    descriptor = _open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_EXCL)
+    with _closing_on_error(descriptor):
+        if writable and _ioctl_int(descriptor, _READ_ONLY):
+            raise Refused(f"{path} is read-only", "see: blockdev --getro")
+        size = os.lseek(descriptor, 0, os.SEEK_END)
+        if size == 0:
+            raise Refused(f"{path} has no medium, or a size of 0")
+        _lock(descriptor, path, writable)
+        ground = ground_of(os.fstat(descriptor))
+        _refuse_loops(path, ground, writable)
+        sector = _ioctl_int(descriptor, _SECTOR_SIZE)
+    return Device(word, path, descriptor, size, sector, _identity(path), ground)
+
+
+def _open(path: str, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise Refused(f"{path} is in use: {_user_of(path)}", _UNMOUNT) from None
+        hint = "run as root" if error.errno in (errno.EACCES, errno.EPERM) else ""
+        raise Unavailable(f"{path}: {error.strerror}", hint) from None
+
+
+_UNMOUNT = "unmount it first; a running system is cloned through an LVM snapshot"
+
+
+@contextlib.contextmanager
+def _closing_on_error(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _lock(descriptor: int, path: str, writable: bool) -> None:
+    """Lock the device against other runs, udev (flock) and virtual machines (fcntl)."""
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if writable else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Refused(f"{path} is locked by another program", "is another bsync at work?") from None
+    question = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    with contextlib.suppress(OSError):
+        answer = _LOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, question))
+        if answer[0] != fcntl.F_UNLCK:
+            raise Refused(f"{path} is locked by another program", "does a virtual machine use it?")
+
+
+def _refuse_loops(path: str, ground: Ground, writable: bool) -> None:
+    """Nobody else's loop device may write what we read, or see what we write."""
+    for device, loop in loops_on(ground, but=path):
+        if writable or not loop.read_only:
+            raise Refused(f"{path} is attached as {device}", f"detach it: losetup -d {device}")
+
+
+def _ioctl_int(descriptor: int, request: int) -> int:
+    return int(struct.unpack("i", fcntl.ioctl(descriptor, request, bytes(4)))[0])
+
+
+def _lsblk(path: str, columns: str) -> list[dict[str, object]]:
+    """lsblk's rows for `path` and what stands on it; none where it cannot say."""
+    try:
+        result = run("lsblk", "--json", "--list", "--output", columns, path, failure=Unavailable)
+        rows = json.loads(result.output)["blockdevices"]
+        return [row for row in rows if isinstance(row, dict)]
+    except (BsyncError, ValueError, KeyError):
+        return []
+
+
+def _user_of(path: str) -> str:
+    for row in _lsblk(path, "PATH,MOUNTPOINTS"):
+        points = row.get("mountpoints")
+        for point in points if isinstance(points, list) else []:
+            if point:
+                return f"{row.get('path')} is mounted on {point}"
+    return "mounted, or held by another program"
+
+
+def _identity(path: str) -> str:
+    rows = [row for row in _lsblk(path, "PATH,TYPE,MODEL,SERIAL") if row.get("path") == path]
+    facts = rows[0] if rows else {}
+    serial = f"serial {facts['serial']}" if facts.get("serial") else ""
+    words = [str(facts.get("model") or "").strip(), serial]
+    return ", ".join(filter(None, words)) or f"{facts.get('type') or 'block device'}"
+
+
+def _refuse_overlap(source: Device, word: str, ground: Ground) -> None:
+    """A disk is never cloned onto itself, by whatever names.  Raises `Refused`."""
+    if source.ground.overlaps(ground):
+        raise Refused(
+            f"{source.word} and {word} are the same storage, or overlap ({ground.storage})",
+            "source and destination must be different disks",
+        )

@@ -1,0 +1,81 @@
+"""What a device stands on in the end: which bytes of which disk or file.
+
+Names lie (links, loop devices, partitions); device numbers, inodes and offsets do not.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bsync.acquire.loop import LoopStatus, status
+from bsync.layout import Extent
+
+_SECTOR = 512  # bytes; the unit of sysfs, whatever the disk's sectors are
+_ENDLESS = 1 << 62
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A range of a storage that nothing known to us is below."""
+
+    storage: str
+    extent: Extent
+
+    def overlaps(self, other: Ground) -> bool:
+        """Whether a byte belongs to both."""
+        same = self.storage == other.storage
+        mine, theirs = self.extent, other.extent
+        return same and mine.start < theirs.end and theirs.start < mine.end
+
+
+def ground_of(facts: os.stat_result) -> Ground:
+    """The ground of an open file or device, by its `fstat`."""
+    if stat.S_ISBLK(facts.st_mode):
+        return _block(facts.st_rdev)
+    return _file(facts.st_dev, facts.st_ino, Extent(0, _ENDLESS))
+
+
+def loops_on(ground: Ground, but: str) -> Iterator[tuple[str, LoopStatus]]:
+    """The loop devices that stand on any byte of `ground`, `but` for the one that is meant."""
+    for folder in Path("/sys/block").glob("loop*/loop"):
+        device = f"/dev/{folder.parent.name}"
+        loop = status(device) if device != but else None
+        if loop is not None and _below(loop).overlaps(ground):
+            yield device, loop
+
+
+def _file(device: int, inode: int, extent: Extent) -> Ground:
+    return Ground(f"file {os.major(device)}:{os.minor(device)}:{inode}", extent)
+
+
+def _block(rdev: int) -> Ground:
+    folder = Path(f"/sys/dev/block/{os.major(rdev)}:{os.minor(rdev)}")
+    if (folder / "partition").exists():
+        start, size = (int((folder / name).read_text()) * _SECTOR for name in ("start", "size"))
+        return _within(_block(_number(folder.resolve().parent / "dev")), Extent(start, size))
+    if (folder / "loop").exists():
+        loop = status(f"/dev/{folder.resolve().name}")
+        if loop is not None:
+            return _below(loop)
+    return Ground(f"disk {os.major(rdev)}:{os.minor(rdev)}", Extent(0, _ENDLESS))
+
+
+def _below(loop: LoopStatus) -> Ground:
+    extent = loop.extent if loop.extent.size else Extent(loop.extent.start, _ENDLESS)
+    if loop.block_device:
+        return _within(_block(loop.block_device), extent)
+    return _file(loop.file_device, loop.file_inode, extent)
+
+
+def _within(outer: Ground, inner: Extent) -> Ground:
+    size = min(inner.size, max(0, outer.extent.size - inner.start))
+    return Ground(outer.storage, Extent(outer.extent.start + inner.start, size))
+
+
+def _number(path: Path) -> int:
+    major, minor = path.read_text().strip().split(":")
+    return os.makedev(int(major), int(minor))

@@ -1,0 +1,194 @@
+"""The commands and their options, declared once: parser, help, man page and completions.
+
+Whatever is heavy is imported when a command runs, so that `bsync --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from bsync import __version__
+from bsync.errors import Usage
+from bsync.units import parse_size
+
+if TYPE_CHECKING:
+    from bsync.pipeline import Request
+    from bsync.plan.steps import Plan
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+DEFAULT = "clone"
+
+
+class Size(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """A size in bytes: 1048576, 10G, 1.5T, 10GB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(value)
+        except Usage as error:
+            self.fail(f"{error.message}: {error.hint}", param, ctx)
+
+
+class Commands(click.Group):
+    """A group whose first word may be left out: `bsync SRC DEST` is `bsync clone SRC DEST`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        known = {*self.commands, "-h", "--help", "--version"}
+        if args and args[0] not in known:
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+def _both(function: _Command) -> _Command:
+    """SRC and DEST."""
+    for name in ("DEST", "SRC"):
+        function = click.argument(name.lower(), metavar=name)(function)
+    return function
+
+
+def _json(function: _Command) -> _Command:
+    text = "Write events as JSON lines to standard output."
+    return click.option("--json", "as_json", is_flag=True, help=text)(function)
+
+
+def _planning(function: _Command) -> _Command:
+    """The options that shape a plan."""
+    options = (
+        click.option(
+            "--engine",
+            type=click.Choice(["auto", "files", "raw"]),
+            default="auto",
+            show_default=True,
+            help="How contents are copied: files by rsync, raw byte by byte.",
+        ),
+        click.option("--raw", is_flag=True, help="Copy contents of unknown kind byte by byte."),
+        click.option(
+            "--checksum", is_flag=True, help="Compare files by contents, not by size and time."
+        ),
+        click.option(
+            "--create",
+            type=Size(),
+            metavar="SIZE",
+            help="Make DEST, an image file of SIZE, sparse.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@click.group(cls=Commands, context_settings=CONTEXT, no_args_is_help=True)
+@click.version_option(__version__, prog_name="bsync", message="%(prog)s %(version)s")
+def main() -> None:
+    """Clone and synchronise disks at the filesystem level.
+
+    bsync SRC DEST makes DEST a mirror of SRC.  Both are one of: DEVICE (a block device or an
+    image file, by path), loop://FILE, loop://DEVICE, iscsi://PORTAL[:PORT]/IQN[/LUN],
+    lvm+snapshot://VG/LV.
+
+    A destination partition whose filesystem has the source's UUID is synchronised: only what
+    changed is transferred.  Any other is made anew, and gets everything.
+    """
+
+
+@main.command()
+@_both
+@click.option("-y", "--yes", is_flag=True, help="Destroy what the plan says without asking.")
+@click.option("-n", "--dry-run", is_flag=True, help="Show the plan, and change nothing.")
+@_planning
+@_json
+def clone(src: str, dest: str, yes: bool, dry_run: bool, as_json: bool, **shape: Any) -> None:
+    """Make DEST a mirror of SRC (the command may be left out)."""
+    from bsync import pipeline
+    from bsync.report import reporting
+
+    request = _request(src, dest, **shape)
+    with reporting(as_json=as_json) as reporter:
+        if dry_run:
+            pipeline.plan(request, reporter.emit)
+        else:
+            pipeline.clone(request, reporter.emit, lambda plan: yes or _confirmed(plan))
+
+
+@main.command()
+@_both
+@_planning
+@_json
+def plan(src: str, dest: str, as_json: bool, **shape: Any) -> None:
+    """Show what a run would do, and change nothing."""
+    from bsync import pipeline
+    from bsync.report import reporting
+
+    with reporting(as_json=as_json) as reporter:
+        pipeline.plan(_request(src, dest, **shape), reporter.emit)
+
+
+@main.command()
+@_both
+@_json
+def verify(src: str, dest: str, as_json: bool) -> None:
+    """Compare DEST with SRC in everything, and change nothing."""
+    from bsync import pipeline
+    from bsync.report import reporting
+
+    with reporting(as_json=as_json) as reporter:
+        pipeline.check(_request(src, dest), reporter.emit)
+
+
+@main.command()
+@click.argument("src", metavar="SRC")
+@_json
+def inspect(src: str, as_json: bool) -> None:
+    """Show what is on SRC."""
+    from bsync import explain, pipeline
+    from bsync.report import reporting
+    from bsync.say import say
+
+    with reporting(as_json=as_json):
+        side = pipeline.inspect(src)
+        say(json.dumps(explain.side_data(side)) if as_json else explain.layout_text(side))
+
+
+@main.command()
+@_json
+def recover(as_json: bool) -> None:
+    """Release what dead runs left behind."""
+    from bsync import pipeline
+    from bsync.events import Finished, Noticed
+    from bsync.report import reporting
+    from bsync.units import count_text
+
+    with reporting(as_json=as_json) as reporter:
+        released = pipeline.recover()
+        for what in released:
+            reporter.emit(Noticed(f"released {what}"))
+        reporter.emit(Finished(f"{count_text(len(released), 'resource')} released"))
+
+
+def _request(src: str, dest: str, create: int | None = None, **options: Any) -> Request:
+    from bsync.pipeline import Request
+    from bsync.plan import Options
+
+    return Request(src, dest, Options(**options), create or 0)
+
+
+def _confirmed(plan: Plan) -> bool:
+    """Ask the one question there is.  Without a terminal nobody can answer it: no."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    prompt = f"Destroy this on {plan.destination.word}? Type yes to go on: "
+    try:
+        return input(prompt).strip().lower() == "yes"
+    except EOFError:
+        return False

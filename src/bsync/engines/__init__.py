@@ -1,0 +1,1 @@
+"""How contents get from one side to the other, one file an engine."""

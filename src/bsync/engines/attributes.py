@@ -1,0 +1,108 @@
+"""File flags (chattr) and project IDs: what rsync(1) neither sees nor keeps.
+
+Flags stand in the way of a synchronisation (an immutable file cannot be changed, its
+directory's entries neither) and are inherited by new files, so all flags of the destination
+are cleared before the copy and set from the source's after it.
+Interface: linux/fs.h, FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR and their counterparts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from bsync.errors import CopyFailed
+from bsync.filesystems.ext.inodes import SETTABLE, Remarkable
+
+_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
+_GET_XATTR, _SET_XATTR = 0x801C581F, 0x401C5820
+_XATTR = struct.Struct("=IIIII8x")  # xflags, extsize, nextents, projid, cowextsize
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOATIME | os.O_CLOEXEC
+
+Attributes = tuple[int, int]  # flags, project ID
+Paths = dict[int, list[bytes]]
+
+
+def find(root: Path, inodes: frozenset[int]) -> Paths:
+    """Every path, relative to `root`, of each of `inodes`; no file is even looked at."""
+    found: Paths = {}
+    if not inodes:
+        return found
+    if (number := os.stat(root).st_ino) in inodes:
+        found[number] = [b"."]
+    pending = [b""]
+    base = os.fsencode(root)
+    while pending:
+        folder = pending.pop()
+        with os.scandir(os.path.join(base, folder)) as entries:
+            for entry in entries:
+                path = os.path.join(folder, entry.name)
+                if entry.inode() in inodes:
+                    found.setdefault(entry.inode(), []).append(path)
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(path)
+    return found
+
+
+def by_path(remarkable: Remarkable, paths: Paths) -> dict[bytes, Attributes]:
+    """Flags and project IDs by path, where there are any."""
+    wanted = {*remarkable.flags, *remarkable.projects}
+    return {
+        path: (remarkable.flags.get(inode, 0), remarkable.projects.get(inode, 0))
+        for inode in wanted
+        for path in paths.get(inode, [])
+    }
+
+
+def clear_flags(root: Path, paths: dict[bytes, Attributes]) -> None:
+    """Take all flags away from the files at `paths`.  Raises `CopyFailed`."""
+    for path, (flags, _) in paths.items():
+        if flags:
+            with _opened(root, path) as descriptor:
+                _set_flags(descriptor, 0)
+
+
+def apply(root: Path, wanted: dict[bytes, Attributes], before: dict[bytes, Attributes]) -> None:
+    """Give every file the attributes `wanted`; those it had `before` and should not have go.
+
+    Raises `CopyFailed` where the filesystem takes other attributes than it is given.
+    """
+    stale = {path: (0, 0) for path in before if path not in wanted}
+    for path, (flags, project) in {**stale, **wanted}.items():
+        if path in stale and not os.path.lexists(os.path.join(os.fsencode(root), path)):
+            continue
+        with _opened(root, path) as descriptor:
+            if project or before.get(path, (0, 0))[1]:
+                _set_project(descriptor, project)
+            _set_flags(descriptor, flags)
+
+
+@contextlib.contextmanager
+def _opened(root: Path, path: bytes) -> Iterator[int]:
+    try:
+        descriptor = os.open(os.path.join(os.fsencode(root), path), _OPEN)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        name = os.fsdecode(path)
+        raise CopyFailed(f"{name}: its attributes cannot be set: {error.strerror}") from None
+
+
+def _set_flags(descriptor: int, flags: int) -> None:
+    present = struct.unpack("=I", fcntl.ioctl(descriptor, _GET_FLAGS, bytes(4)))[0]
+    wanted = present & ~SETTABLE | flags
+    if wanted != present:
+        fcntl.ioctl(descriptor, _SET_FLAGS, struct.pack("=I", wanted))
+
+
+def _set_project(descriptor: int, project: int) -> None:
+    present = list(_XATTR.unpack(fcntl.ioctl(descriptor, _GET_XATTR, bytes(_XATTR.size))))
+    if present[3] != project:
+        present[3] = project
+        fcntl.ioctl(descriptor, _SET_XATTR, _XATTR.pack(*present))

@@ -1,0 +1,94 @@
+"""The rsync(1) command of the files engine, and what it says.
+
+-a -H -A -X   everything a tree has: hard links, ACLs, extended attributes
+-U            access times too
+-S            holes stay holes
+--modify-window=-1   times are compared to the nanosecond
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bsync.errors import CopyFailed
+from bsync.run import run
+
+OPTIONS = (
+    "-aHAXUS", "--numeric-ids", "--delete", "--modify-window=-1", "--whole-file",
+    "--no-human-readable",
+)  # fmt: skip
+_PROGRESS = re.compile(r"\s*([0-9,]+)\s+[0-9]+%")
+_NO_SPACE = "No space left on device"
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What was transferred: regular files and their bytes, and how many names went away."""
+
+    files: int = 0
+    transferred: int = 0
+    deleted: int = 0
+
+    def __add__(self, other: Transfer) -> Transfer:
+        return Transfer(
+            self.files + other.files,
+            self.transferred + other.transferred,
+            self.deleted + other.deleted,
+        )
+
+
+def mirror(
+    source: Path, destination: Path, advance: Callable[[int], None], *, checksum: bool = False
+) -> Transfer:
+    """Make the tree at `destination` that at `source`.  Raises `CopyFailed`.
+
+    Where a changed file does not fit beside its old version, what is deleted goes first and
+    files are changed in place; a last ordinary pass then sees to hard links that the
+    in-place pass may have written through.
+    """
+    try:
+        return _pass(source, destination, advance, checksum)
+    except CopyFailed as error:
+        if _NO_SPACE not in error.message:
+            raise
+    tight = ("--delete-before", "--inplace")
+    first = _pass(source, destination, advance, checksum, *tight)
+    return first + _pass(source, destination, advance, checksum)
+
+
+def differences(source: Path, destination: Path) -> list[str]:
+    """Every path that differs in contents or in any attribute, as rsync itemises it."""
+    result = run(
+        "rsync", *OPTIONS, "--dry-run", "--checksum", "--itemize-changes", "--out-format=%i %n",
+        f"{source}/", f"{destination}/",
+    )  # fmt: skip
+    return [line for line in result.output.splitlines() if line.strip()]
+
+
+def _pass(
+    source: Path, destination: Path, advance: Callable[[int], None], checksum: bool, *more: str
+) -> Transfer:
+    def watch(line: str) -> None:
+        if match := _PROGRESS.match(line):
+            advance(int(match[1].replace(",", "")))
+
+    options = [*OPTIONS, *more, *(["--checksum"] if checksum else [])]
+    result = run(
+        "rsync", *options, "--info=progress2", "--stats", f"{source}/", f"{destination}/",
+        watch=watch,
+    )  # fmt: skip
+    return Transfer(
+        _figure(result.output, "Number of regular files transferred"),
+        _figure(result.output, "Total transferred file size"),
+        _figure(result.output, "Number of deleted files"),
+    )
+
+
+def _figure(output: str, name: str) -> int:
+    match = re.search(rf"^{name}: ([0-9,.]+)", output, re.MULTILINE)
+    if match is None:
+        raise CopyFailed(f"rsync did not say its {name.lower()}", "is this rsync 3.2 or later?")
+    return int(re.sub(r"[,.]", "", match[1]))

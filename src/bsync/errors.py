@@ -1,0 +1,104 @@
+"""Every way a run can end: exit statuses, and the errors that carry them.
+
+An error owns its one-line message, an optional hint saying what to do, and its exit
+status.  `__main__` is the only place that turns one into output and a process exit.
+"""
+
+from __future__ import annotations
+
+import signal
+from enum import IntEnum
+
+
+class Status(IntEnum):
+    """Exit statuses; the man page's table is generated from `MEANING`."""
+
+    DONE = 0
+    USAGE = 2
+    REFUSED = 3
+    UNAVAILABLE = 4
+    FAILED = 5
+    DIFFERENT = 6
+    UNRELEASED = 7
+    DEFECT = 70
+    HUNG_UP = 129
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+MEANING: dict[Status, str] = {
+    Status.DONE: "done, and the destination is what the plan promised",
+    Status.USAGE: "the command line is wrong",
+    Status.REFUSED: "refused before anything was written",
+    Status.UNAVAILABLE: "a resource could not be acquired",
+    Status.FAILED: "the copy failed: the destination is marked incomplete",
+    Status.DIFFERENT: "verification found a difference",
+    Status.UNRELEASED: "done, but something could not be released (see bsync recover)",
+    Status.DEFECT: "a defect in bsync itself; please report it",
+    Status.HUNG_UP: "hung up (SIGHUP); everything released",
+    Status.INTERRUPTED: "interrupted (SIGINT, Ctrl-C); everything released",
+    Status.TERMINATED: "terminated (SIGTERM); everything released",
+}
+
+
+class BsyncError(Exception):
+    """An expected failure: `message` is one line, `hint` says what the user can do."""
+
+    status = Status.FAILED
+    said = False  # a reporter has shown it
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = " ".join(message.split())
+        self.hint = " ".join(hint.split())
+
+
+class Usage(BsyncError):
+    """The command line is wrong."""
+
+    status = Status.USAGE
+
+
+class Refused(BsyncError):
+    """The plan would be unsafe or impossible; nothing was written."""
+
+    status = Status.REFUSED
+
+
+class Unavailable(BsyncError):
+    """Something needed could not be acquired: a device, a tool, a privilege."""
+
+    status = Status.UNAVAILABLE
+
+
+class CopyFailed(BsyncError):
+    """A step failed after writing had begun."""
+
+    status = Status.FAILED
+
+
+class Different(BsyncError):
+    """The destination is not what it should be."""
+
+    status = Status.DIFFERENT
+
+
+class Unreleased(BsyncError):
+    """The work is done, but something acquired on the way is still there."""
+
+    status = Status.UNRELEASED
+
+
+class Stopped(BaseException):
+    """A signal asked the run to end.  Not an `Exception`: no handler may swallow it."""
+
+    said = False
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = signal.Signals(number)
+
+    @property
+    def status(self) -> Status:
+        """The shell's convention: 128 plus the signal's number."""
+        return Status(128 + self.number)

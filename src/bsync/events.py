@@ -1,0 +1,64 @@
+"""What happens in a run, as a stream of typed events; reporters render them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bsync.plan.steps import Plan
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The whole plan is known, and nothing has been written yet."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class StepStarted:
+    """The step `index` (counted from 0) of the plan begins; `total` is its bytes, at most."""
+
+    index: int
+    title: str
+    total: int
+
+
+@dataclass(frozen=True)
+class StepAdvanced:
+    """`done` bytes of the step are through."""
+
+    index: int
+    done: int
+
+
+@dataclass(frozen=True)
+class StepEnded:
+    """The step is done; `said` tells in a few words what it came to."""
+
+    index: int
+    said: str
+    transferred: int = 0
+    files: int = 0
+    deleted: int = 0
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """Something the user should know."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The run is over and the destination is what the plan promised."""
+
+    text: str
+    transferred: int = 0
+    files: int = 0
+    deleted: int = 0
+
+
+Event = Planned | StepStarted | StepAdvanced | StepEnded | Noticed | Finished
+Emit = Callable[[Event], None]

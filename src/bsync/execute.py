@@ -1,0 +1,243 @@
+"""A plan, carried out: the only module that changes a destination."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from bsync.acquire.block import Device
+from bsync.acquire.tree import Tree, loop_over, mounted_tree, superblock_at
+from bsync.bootcode import disarmed
+from bsync.engines import files, raw
+from bsync.engines.rsync import Transfer
+from bsync.errors import CopyFailed, Unavailable
+from bsync.events import Emit, StepAdvanced, StepEnded, StepStarted
+from bsync.explain import title
+from bsync.filesystems.ext import make, mark
+from bsync.filesystems.swap import mkswap_arguments
+from bsync.layout import SIGNATURE_END, Extent
+from bsync.ledger import Ledger
+from bsync.plan.steps import (
+    CompleteExt,
+    CopyFiles,
+    CopyRaw,
+    Disarm,
+    MakeExt,
+    MakeSwap,
+    MarkExt,
+    Plan,
+    Step,
+    WriteBoot,
+    WriteTable,
+)
+from bsync.run import require, run
+from bsync.units import count_text, size_text
+
+_PROGRAMS: dict[type[Step], tuple[str, ...]] = {
+    WriteTable: ("sfdisk", "wipefs"),
+    MakeExt: ("mke2fs", "tune2fs", "wipefs"),
+    MarkExt: ("tune2fs", "e2fsck"),
+    CopyFiles: ("rsync", "mount", "umount", "sync"),
+    CompleteExt: ("tune2fs",),
+    MakeSwap: ("mkswap", "wipefs"),
+}
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the steps work with."""
+
+    ledger: Ledger
+    source: Device
+    destination: Device
+    trees: dict[int, Tree]  # the source's filesystems, mounted, by partition number
+
+
+def execute(
+    plan: Plan, source: Device, destination: Device, ledger: Ledger, emit: Emit
+) -> Transfer:
+    """Carry out `plan`.  Every source filesystem is mounted before the first byte is written.
+
+    Raises `Unavailable` if that fails; `CopyFailed` once anything may have been written.
+    """
+    require({program for step in plan.steps for program in _PROGRAMS.get(type(step), ())})
+    _rehearse(plan)
+    with contextlib.ExitStack() as stack:
+        trees = {}
+        for step in plan.steps:
+            if isinstance(step, CopyFiles):
+                place, kind = step.place, step.source.kind
+                trees[place.number] = stack.enter_context(
+                    mounted_tree(ledger, source, place.source, kind, writable=False)
+                )
+        destination.publish()
+        return _all_steps(plan, Context(ledger, source, destination, trees), emit)
+
+
+def _all_steps(plan: Plan, context: Context, emit: Emit) -> Transfer:
+    total = Transfer()
+    for index, step in enumerate(plan.steps):
+        emit(StepStarted(index, title(step), step.cost))
+        with _failing_as_copy():
+            done, said = _carry_out(step, context, _advancer(emit, index))
+        if context.ledger.failures:  # a mount that stays busy may still change what is below
+            raise CopyFailed(context.ledger.failures[0])
+        emit(StepEnded(index, said, done.transferred, done.files, done.deleted))
+        total += done
+    context.destination.flush()
+    return total
+
+
+def _advancer(emit: Emit, index: int) -> Advance:
+    return lambda done: emit(StepAdvanced(index, done))
+
+
+@contextlib.contextmanager
+def _failing_as_copy() -> Iterator[None]:
+    """Once writing has begun, whatever cannot be had is a failed copy."""
+    try:
+        yield
+    except Unavailable as error:
+        raise CopyFailed(error.message, error.hint) from None
+
+
+def _rehearse(plan: Plan) -> None:
+    """Let mke2fs say beforehand whether it can make each filesystem.  Raises `Unavailable`."""
+    for step in plan.steps:
+        if isinstance(step, MakeExt):
+            with _sparse_file(step.place.destination.size) as path:
+                arguments = make.mke2fs_arguments(step.source.superblock, step.shape, path)
+                run(arguments[0], "-n", *arguments[1:], failure=Unavailable)
+
+
+@contextlib.contextmanager
+def _sparse_file(size: int) -> Iterator[str]:
+    """A file in memory that is as large as it need be, and holds nothing."""
+    descriptor = os.memfd_create("bsync-rehearsal")
+    try:
+        os.ftruncate(descriptor, size)
+        yield f"/proc/{os.getpid()}/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def _carry_out(step: Step, context: Context, advance: Advance) -> tuple[Transfer, str]:
+    """Do one step.  Returns what it transferred and a few words on it."""
+    match step:
+        case Disarm():
+            context.destination.write(0, disarmed())
+            context.destination.flush()
+        case WriteTable():
+            _write_table(step, context)
+        case MakeExt():
+            _make_ext(step, context)
+        case MarkExt():
+            _mark_ext(step, context)
+        case MakeSwap():
+            _make_swap(step, context)
+        case CopyFiles():
+            return _copy_files(step, context, advance)
+        case CopyRaw():
+            return _copy_raw(step, context, advance)
+        case CompleteExt():
+            _complete_ext(step, context)
+        case WriteBoot():
+            _write_boot(step, context)
+    return Transfer(), "done"
+
+
+def _target(context: Context, extent: Extent) -> contextlib.AbstractContextManager[str]:
+    return loop_over(context.ledger, context.destination, extent, writable=True)
+
+
+def _wipe(device: str) -> None:
+    """Erase every signature, so that nothing old is ever found beside the new."""
+    run("wipefs", "--all", "--quiet", device)
+
+
+def _write_table(step: WriteTable, context: Context) -> None:
+    destination = context.destination
+    with _target(context, Extent(0, destination.size)) as device:
+        _wipe(device)
+    for offset, record in step.records:
+        destination.write(offset, record)
+    destination.flush()
+    if step.script:
+        run(
+            "sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe", "never",
+            "--wipe-partitions", "never", destination.path, given=step.script,
+        )  # fmt: skip
+        destination.flush()
+
+
+def _write_boot(step: WriteBoot, context: Context) -> None:
+    """What the boot code loads goes first, the boot code last."""
+    context.destination.write(SIGNATURE_END, step.gap)
+    context.destination.flush()
+    context.destination.write(0, step.boot_code)
+    context.destination.flush()
+
+
+def _make_swap(step: MakeSwap, context: Context) -> None:
+    with _target(context, step.place.destination) as device:
+        _wipe(device)
+        run(*mkswap_arguments(step.source, device))
+
+
+def _make_ext(step: MakeExt, context: Context) -> None:
+    sb = step.source.superblock
+    with _target(context, step.place.destination) as device:
+        _wipe(device)
+        run(*make.mke2fs_arguments(sb, step.shape, device))
+        run("tune2fs", *mark.marking(sb, superblock_at(device)), device)
+
+
+def _mark_ext(step: MarkExt, context: Context) -> None:
+    sb, present = step.source.superblock, step.present.superblock
+    with _target(context, step.place.destination) as device:
+        if not present.clean:
+            _repair(device, step)
+        if present.uuid != mark.marker_uuid(sb.uuid):
+            run("tune2fs", *mark.marking(sb, present), device)
+
+
+def _repair(device: str, step: MarkExt) -> None:
+    """Recover the journal and mend what can be mended without asking."""
+    try:
+        run("e2fsck", "-p", device, ok=(0, 1))
+    except CopyFailed as error:
+        raise CopyFailed(
+            f"{step.place.name} of the destination is damaged: {error.message}",
+            "erase it with wipefs -a, and run again: it will be made anew",
+        ) from None
+
+
+def _complete_ext(step: CompleteExt, context: Context) -> None:
+    """Tune the finished mirror, and take the mark away last."""
+    sb = step.source.superblock
+    with _target(context, step.place.destination) as device:
+        present = superblock_at(device)
+        run("tune2fs", *make.tune2fs_arguments(sb, present.blocks), device)
+        for arguments in mark.completing(sb, present):
+            run("tune2fs", *arguments, device)
+
+
+def _copy_files(step: CopyFiles, context: Context, advance: Advance) -> tuple[Transfer, str]:
+    tree, place = context.trees[step.place.number], step.place
+    with mounted_tree(
+        context.ledger, context.destination, place.destination, step.source.kind, writable=True
+    ) as there:
+        done = files.mirror(tree, there, advance, checksum=step.checksum)
+    words = [count_text(done.files, "file"), f"{size_text(done.transferred)} transferred"]
+    words += [f"{done.deleted:,} deleted"] if done.deleted else []
+    return done, ", ".join(words)
+
+
+def _copy_raw(step: CopyRaw, context: Context, advance: Advance) -> tuple[Transfer, str]:
+    here, there = step.place.source, step.place.destination
+    written = raw.copy(context.source, here, context.destination, there, advance)
+    return Transfer(transferred=written), f"{size_text(written)} transferred"

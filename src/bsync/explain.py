@@ -1,0 +1,191 @@
+"""A `Plan` or a `Layout` as text, and as plain data for JSON.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from bsync.layout import (
+    BOOT_PROGRAM,
+    Bare,
+    Content,
+    Disk,
+    Ext,
+    Layout,
+    Partition,
+    Side,
+    Swap,
+    describe,
+)
+from bsync.plan.steps import (
+    CompleteExt,
+    CopyFiles,
+    CopyRaw,
+    Disarm,
+    MakeExt,
+    MakeSwap,
+    MarkExt,
+    Plan,
+    Step,
+    WriteBoot,
+    WriteTable,
+)
+from bsync.units import size_text
+
+
+def title(step: Step) -> str:
+    """What a step does, in a few words."""
+    match step:
+        case Disarm():
+            return "boot code: say that the clone is incomplete"
+        case WriteTable(kind=kind, script=script):
+            return f"table: {'make' if script else 'copy'} the {kind} partition table"
+        case MakeExt(place=place, source=source):
+            return f"{place.name}: make {describe(source)}"
+        case MarkExt(place=place):
+            return f"{place.name}: mark the mirror incomplete"
+        case MakeSwap(place=place, source=source):
+            return f"{place.name}: make {describe(source)}"
+        case CopyFiles(place=place, fresh=fresh):
+            return f"{place.name}: {'copy all files' if fresh else 'synchronise files'}"
+        case CopyRaw(place=place, what=what):
+            return f"{place.name}: copy {what} byte by byte"
+        case CompleteExt(place=place, source=source):
+            return f"{place.name}: complete, UUID {source.uuid}"
+        case WriteBoot():
+            return "boot code: write it"
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan for people: both sides, every step with its reason, what is destroyed."""
+    lines = [
+        *_side_lines("source", plan.source),
+        *_side_lines("destination", plan.destination),
+        "",
+        *(_step_line(number, step) for number, step in enumerate(plan.steps, 1)),
+    ]
+    if not plan.steps:
+        lines.append("nothing to do")
+    lines += [f"note: {note}" for note in plan.notes]
+    if plan.destroys:
+        lines += ["", "this destroys:", *(f"  {what}" for what in plan.destroys)]
+    return "\n".join(lines)
+
+
+def _step_line(number: int, step: Step) -> str:
+    amount = f", {_amount(step)}" if isinstance(step, CopyFiles | CopyRaw) else ""
+    return f"{number:3}. {title(step)}{amount} ({step.reason})"
+
+
+def _amount(step: CopyFiles | CopyRaw) -> str:
+    bound = "" if isinstance(step, CopyFiles) and step.fresh else "at most "
+    return f"{bound}{size_text(step.cost)} by {step.engine}"
+
+
+def layout_text(side: Side) -> str:
+    """What is on a device, for people."""
+    return "\n".join(_side_lines("device", side))
+
+
+def _side_lines(role: str, side: Side) -> Iterable[str]:
+    size = size_text(side.layout.size)
+    yield f"{role + ':':12} {side.word} ({side.description}, {size}): {_summary(side.layout)}"
+    if isinstance(side.layout, Disk):
+        for part in side.layout.table.partitions:
+            yield f"{'':12} {_partition_line(part)}"
+
+
+def _summary(layout: Layout) -> str:
+    match layout:
+        case Bare(content=content):
+            return _content_text(content)
+        case Disk(table=table, boot_code=code, gap=gap, incomplete=incomplete):
+            boot = ", boot code" if any(code[:BOOT_PROGRAM]) else ""
+            boot = ", INCOMPLETE CLONE" if incomplete else boot
+            boot += f" and {size_text(len(gap))} before the first partition" if gap else ""
+            return f"{table.kind} table {table.identifier}{boot}"
+
+
+def _partition_line(part: Partition) -> str:
+    what = "extended" if part.is_extended else _content_text(part.content)
+    flag = ", bootable" if part.bootable else ""
+    return f"{part.number:2}  {size_text(part.extent.size):>9}  type {part.type}{flag}  {what}"
+
+
+def _content_text(content: Content) -> str:
+    match content:
+        case Ext(superblock=sb):
+            clean = "" if sb.clean else ", not clean"
+            used = f"{size_text(sb.used)} of {size_text(sb.size)} used"
+            return f"{describe(content)} {sb.uuid}, {used}{clean}"
+        case Swap(uuid=uuid):
+            return f"{describe(content)} {uuid}"
+        case _:
+            return describe(content)
+
+
+# --- plain data ---------------------------------------------------------------------------
+
+
+def plan_data(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON's types."""
+    return {
+        "source": side_data(plan.source),
+        "destination": side_data(plan.destination),
+        "steps": [_step_data(step) for step in plan.steps],
+        "destroys": list(plan.destroys),
+        "notes": list(plan.notes),
+        "cost": plan.cost,
+    }
+
+
+def _step_data(step: Step) -> dict[str, Any]:
+    data: dict[str, Any] = {"do": type(step).__name__, "title": title(step)}
+    data |= {"reason": step.reason, "cost": step.cost}
+    place = getattr(step, "place", None)
+    if place is not None:
+        data["partition"] = place.number
+        data["source"] = {"start": place.source.start, "size": place.source.size}
+        data["destination"] = {"start": place.destination.start, "size": place.destination.size}
+    if isinstance(step, CopyFiles | CopyRaw):
+        data["engine"] = step.engine
+    return data
+
+
+def side_data(side: Side) -> dict[str, Any]:
+    """What is on a device, as JSON's types; sizes in bytes."""
+    layout = side.layout
+    data: dict[str, Any] = {"name": side.word, "description": side.description}
+    data |= {"size": layout.size, "sector_size": layout.sector_size}
+    match layout:
+        case Bare(content=content):
+            return data | {"content": _content_data(content)}
+        case Disk(table=table):
+            partitions = [_partition_data(part) for part in table.partitions]
+            return data | {
+                "table": table.kind,
+                "identifier": table.identifier,
+                "boot_code": any(layout.boot_code[:BOOT_PROGRAM]),
+                "gap": len(layout.gap),
+                "incomplete": layout.incomplete,
+                "partitions": partitions,
+            }
+
+
+def _partition_data(part: Partition) -> dict[str, Any]:
+    data: dict[str, Any] = {"number": part.number, "type": part.type, "bootable": part.bootable}
+    data |= {"start": part.extent.start, "size": part.extent.size}
+    data |= {"uuid": part.uuid, "name": part.name} if part.uuid else {}
+    return data if part.is_extended else data | {"content": _content_data(part.content)}
+
+
+def _content_data(content: Content) -> dict[str, Any]:
+    data: dict[str, Any] = {"kind": describe(content)}
+    if isinstance(content, Ext | Swap):
+        data = {"kind": "swap" if isinstance(content, Swap) else content.kind}
+        data |= {"uuid": content.uuid, "label": content.label}
+    if isinstance(content, Ext):
+        sb = content.superblock
+        data |= {"size": sb.size, "used": sb.used, "clean": sb.clean}
+        data["features"] = sorted(sb.features)
+    return data

@@ -1,0 +1,151 @@
+"""What the inode tables of an ext filesystem tell without walking any directory.
+
+Whole tables are read in bulk and looked through with numpy: a few inodes with file flags,
+project IDs or large holes are found among millions in a moment.
+Formats: kernel documentation, filesystems/ext4/group_descr.rst and inodes.rst.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bsync.filesystems.ext.superblock import Superblock
+
+Read = Callable[[int, int], bytes]  # (offset, size) in bytes from the filesystem's start
+
+# What chattr(1) can set: s u c S i a d A j t D T x P.  The others are the kernel's own.
+SETTABLE = 0x2203C0FF
+IMMUTABLE, APPEND = 0x10, 0x20
+
+_ROOT, _FIRST_ORDINARY = 2, 11
+_INODE_UNINIT = 0x1
+_HUGE_FILE = 0x40000
+_HOLES = 64 << 20  # bytes of holes from which on a file is worth special care
+_CHUNK = 32 << 20  # bytes of inode table read at once
+
+
+@dataclass(frozen=True)
+class Remarkable:
+    """The regular files and directories that need more than a plain copy, by inode."""
+
+    flags: dict[int, int]
+    projects: dict[int, int]
+    sparse: frozenset[int]
+
+
+def scan(read: Read, sb: Superblock) -> Remarkable:
+    """Look through every inode table.  `read` must see a filesystem at rest."""
+    flags: dict[int, int] = {}
+    projects: dict[int, int] = {}
+    sparse: set[int] = set()
+    for first, rows in _tables(read, sb):
+        numbers = np.arange(first, first + len(rows), dtype=np.int64)
+        kind = _column(rows, 0x00, "<u2") & 0xF000
+        used = (_column(rows, 0x1A, "<u2") > 0) & _ordinary(numbers)
+        used &= (kind == stat.S_IFREG) | (kind == stat.S_IFDIR)
+        _collect(flags, numbers, _column(rows, 0x20, "<u4") & SETTABLE, used)
+        if "project" in sb.features and sb.inode_size > 128:
+            has_project = _column(rows, 0x80, "<u2") >= 32
+            _collect(projects, numbers, _column(rows, 0x9C, "<u4"), used & has_project)
+        sparse.update(numbers[used & (kind == stat.S_IFREG) & _holed(rows, sb)].tolist())
+    return Remarkable(flags, projects, frozenset(sparse))
+
+
+def _collect(
+    into: dict[int, int],
+    numbers: NDArray[np.int64],
+    values: NDArray[Any],
+    used: NDArray[np.bool_],
+) -> None:
+    hit = used & (values != 0)
+    into.update(zip(numbers[hit].tolist(), values[hit].tolist(), strict=True))
+
+
+def _ordinary(numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.asarray((numbers >= _FIRST_ORDINARY) | (numbers == _ROOT), dtype=np.bool_)
+
+
+def _holed(rows: NDArray[np.uint8], sb: Superblock) -> NDArray[np.bool_]:
+    """Which inodes have far fewer blocks than their size would take."""
+    size = _column(rows, 0x04, "<u4").astype(np.float64)
+    size += _column(rows, 0x6C, "<u4").astype(np.float64) * 2.0**32
+    blocks = _column(rows, 0x1C, "<u4").astype(np.float64)
+    blocks += _column(rows, 0x74, "<u2").astype(np.float64) * 2.0**32
+    huge = (_column(rows, 0x20, "<u4") & _HUGE_FILE) != 0
+    taken = blocks * np.where(huge, float(sb.block_size), 512.0)
+    return np.asarray(size - taken > _HOLES, dtype=np.bool_)
+
+
+def _column(rows: NDArray[np.uint8], offset: int, kind: str) -> NDArray[np.uint32]:
+    width = np.dtype(kind).itemsize
+    return rows[:, offset : offset + width].copy().view(kind)[:, 0].astype(np.uint32)
+
+
+def _tables(read: Read, sb: Superblock) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Every initialised part of the inode tables: its first inode's number, and its rows."""
+    per_chunk = max(1, _CHUNK // sb.inode_size)
+    for group, (block, count) in enumerate(_descriptors(read, sb)):
+        for done in range(0, count, per_chunk):
+            wanted = min(per_chunk, count - done)
+            at = block * sb.block_size + done * sb.inode_size
+            data = np.frombuffer(read(at, wanted * sb.inode_size), np.uint8)
+            rows = data[: len(data) // sb.inode_size * sb.inode_size]
+            yield (
+                group * sb.inodes_per_group + done + 1,
+                rows.reshape(-1, sb.inode_size),
+            )
+
+
+def _descriptors(read: Read, sb: Superblock) -> Iterator[tuple[int, int]]:
+    """Of every group: the first block of its inode table, and how many inodes may be in use."""
+    summed = bool(sb.features & {"uninit_bg", "metadata_csum"})
+    for start, groups in _descriptor_blocks(sb):
+        data = read(start * sb.block_size, groups * sb.descriptor_size)
+        for index in range(len(data) // sb.descriptor_size):
+            entry = data[index * sb.descriptor_size : (index + 1) * sb.descriptor_size]
+            yield _descriptor(entry, sb.inodes_per_group, summed)
+
+
+def _descriptor(entry: bytes, inodes: int, summed: bool) -> tuple[int, int]:
+    def number(offset: int, width: int) -> int:
+        return int.from_bytes(entry[offset : offset + width], "little")
+
+    wide = len(entry) >= 64
+    table = number(0x08, 4) | (number(0x28, 4) << 32 if wide else 0)
+    unused = number(0x1C, 2) | (number(0x32, 2) << 16 if wide else 0)
+    if not summed:
+        return table, inodes
+    return table, 0 if number(0x12, 2) & _INODE_UNINIT else max(0, inodes - unused)
+
+
+def _descriptor_blocks(sb: Superblock) -> Iterator[tuple[int, int]]:
+    """Where group descriptors stand: first block, and how many groups are described there."""
+    per_block = sb.block_size // sb.descriptor_size
+    together = sb.groups
+    if "meta_bg" in sb.features:
+        together = min(sb.groups, sb.first_meta_bg * per_block)
+    if together:
+        yield sb.first_data_block + 1, together
+    for group in range(together, sb.groups, per_block):
+        start = sb.first_data_block + group * sb.blocks_per_group
+        yield start + _has_superblock(group, sb), min(per_block, sb.groups - group)
+
+
+def _has_superblock(group: int, sb: Superblock) -> bool:
+    if "sparse_super2" in sb.features:
+        return group == 0  # the two backups are elsewhere; meta_bg excludes this feature
+    if group <= 1 or "sparse_super" not in sb.features:
+        return True
+    return any(_is_power(group, base) for base in (3, 5, 7))
+
+
+def _is_power(number: int, base: int) -> bool:
+    while number > 1 and number % base == 0:
+        number //= base
+    return number == 1

@@ -1,0 +1,199 @@
+"""How an ext filesystem like another one is made: shape, arguments, room needed.  Pure.
+
+mke2fs and tune2fs are told everything, since their defaults change from release to
+release: a new filesystem with features younger than the source's boot loader would not
+boot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bsync.filesystems.ext import mark
+from bsync.filesystems.ext.superblock import Superblock
+from bsync.units import MIB
+
+_STATES = frozenset({"needs_recovery", "orphan_present"})  # facts of the moment, not features
+_UNMAKEABLE = frozenset(
+    (
+        "dir_prealloc", "imagic_inodes", "lazy_bg", "snapshot_bitmap", "stable_inodes",
+        "compression", "journal_dev", "dirdata", "encrypt", "casefold", "has_snapshot",
+        "replica", "read-only", "shared_blocks", "verity",
+    )
+)  # fmt: skip
+_MOUNT_OPTIONS = (
+    "debug", "bsdgroups", "user_xattr", "acl", "uid16", "nobarrier", "block_validity",
+    "discard", "nodelalloc",
+)  # fmt: skip
+_JOURNAL_MODES = ("journal_data", "journal_data_ordered", "journal_data_writeback")
+_ERRORS = {1: "continue", 2: "remount-ro", 3: "panic"}
+_HASHES = {0: "legacy", 1: "half_md4", 2: "tea", 3: "legacy", 4: "half_md4", 5: "tea"}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The variable part of a filesystem made like another one."""
+
+    blocks: int
+    inodes: int
+    journal: int  # bytes
+
+
+def unmakeable(source: Superblock) -> frozenset[str]:
+    """The features of `source` that a copy by files could not carry over."""
+    unknown = {name for name in source.features if name.startswith("unknown-")}
+    return (source.features & _UNMAKEABLE) | unknown
+
+
+def features(source: Superblock) -> frozenset[str]:
+    """The features that a mirror of `source` is made with."""
+    return source.features - _STATES
+
+
+def shape(source: Superblock, size: int) -> Shape:
+    """The shape of a mirror of `source` on `size` bytes.
+
+    As many inodes as the source's where there is room for them, in proportion (as
+    resize2fs would grow them) where the destination is larger; otherwise as many as the
+    size allows, but never fewer than are in use.
+    """
+    limit = 1 << (48 if "64bit" in source.features else 32)
+    blocks = min(size // source.block_size, limit - 1)
+    groups = _groups(source, blocks)
+    proportional = source.inodes_per_group * groups
+    fewest = source.used_inodes + source.used_inodes // 20 + 16
+    journal = _journal(source, blocks)
+    for inodes in (max(source.inodes, proportional), max(proportional, fewest)):
+        candidate = Shape(blocks, inodes, journal)
+        if _room(source, candidate) <= size:
+            return candidate
+    return Shape(blocks, fewest, journal)
+
+
+def needed(source: Superblock, size: int) -> int:
+    """Bytes that the contents of `source` need, made anew on `size` bytes."""
+    return _room(source, shape(source, size))
+
+
+def fits(source: Superblock, size: int) -> bool:
+    """Whether the files of `source` fit on `size` bytes."""
+    return size >= source.size or needed(source, size) <= size
+
+
+def smallest(source: Superblock) -> int:
+    """Bytes of the smallest destination, to a MiB, on which `source` fits."""
+    size = MIB
+    for _ in range(64):
+        room = -(-needed(source, size) // MIB) * MIB
+        if room <= size:
+            return size
+        size = room
+    return size
+
+
+def mke2fs_arguments(source: Superblock, made: Shape, device: str) -> list[str]:
+    """The command that makes a filesystem like `source` on `device`, marked incomplete."""
+    extended = ["lazy_itable_init=1", "lazy_journal_init=1", f"hash_seed={source.hash_seed}"]
+    quotas = zip(("usrquota", "grpquota", "prjquota"), source.quota_inodes, strict=True)
+    kinds = [name for name, inode in quotas if inode]
+    if kinds and "quota" in source.features:
+        extended.append(f"quotatype={':'.join(kinds)}")
+    arguments = ["mke2fs", "-F", "-q", "-t", _type(source), "-m", "0"]
+    arguments += ["-U", source.uuid, "-L", mark.LABEL]
+    arguments += ["-O", ",".join(["none", *sorted(features(source))])]
+    arguments += ["-b", str(source.block_size), "-I", str(source.inode_size)]
+    arguments += ["-N", str(made.inodes), "-E", ",".join(extended)]
+    if source.revision == 0:
+        arguments += ["-r", "0"]
+    if "flex_bg" in source.features:
+        arguments += ["-G", str(source.groups_per_flex)]
+    if "bigalloc" in source.features:
+        arguments += ["-C", str(source.cluster_size)]
+    if made.journal:
+        arguments += ["-J", f"size={made.journal // MIB}"]
+    return [*arguments, device, f"{made.blocks * source.block_size // 1024}k"]
+
+
+def tune2fs_arguments(source: Superblock, blocks: int) -> list[str]:
+    """The options of tune2fs that give a filesystem of `blocks` what `source` is tuned to."""
+    reserved = source.reserved_blocks * blocks // source.blocks
+    arguments = ["-r", str(reserved), "-u", str(source.reserved_uid)]
+    arguments += ["-g", str(source.reserved_gid), "-c", str(source.max_mount_count or -1)]
+    arguments += ["-i", str(source.check_interval)]
+    arguments += ["-e", _ERRORS.get(source.errors_behaviour, "continue")]
+    extended = [f"mount_opts={source.mount_options}"]
+    if "dir_index" in source.features and source.hash_version in _HASHES:
+        extended.append(f"hash_alg={_HASHES[source.hash_version]}")
+    arguments += ["-E", ",".join(extended)]
+    wanted = source.default_mount_options
+    options = [name if name in wanted else f"^{name}" for name in _MOUNT_OPTIONS]
+    options += [mode for mode in _JOURNAL_MODES if mode in wanted] or ["^journal_data"]
+    return [*arguments, "-o", ",".join(options)]
+
+
+def tuning(source: Superblock) -> tuple[object, ...]:
+    """What `tune2fs_arguments` sets, for comparing two filesystems."""
+    return (
+        source.reserved_uid, source.reserved_gid, source.max_mount_count,
+        source.check_interval, source.errors_behaviour, source.default_mount_options,
+        source.mount_options,
+    )  # fmt: skip
+
+
+def _type(source: Superblock) -> str:
+    if "has_journal" not in source.features:
+        return "ext2" if not source.features & {"extent", "flex_bg"} else "ext4"
+    return "ext4" if source.features & {"extent", "flex_bg", "64bit"} else "ext3"
+
+
+def _groups(source: Superblock, blocks: int) -> int:
+    return max(1, -(-(blocks - source.first_data_block) // source.blocks_per_group))
+
+
+def _journal(source: Superblock, blocks: int) -> int:
+    """Bytes of journal: the source's, but no more than a sixteenth of a smaller mirror."""
+    if "has_journal" not in source.features:
+        return 0
+    least = max(1024 * source.block_size, MIB)
+    wanted = source.journal_size or least
+    if blocks < source.blocks:
+        wanted = min(wanted, max(least, blocks * source.block_size // 16))
+    return -(-wanted // MIB) * MIB
+
+
+def _room(source: Superblock, made: Shape) -> int:
+    """Bytes for the contents of `source` in a filesystem of the shape `made`.
+
+    A fiftieth is added for what a copy by files lays out anew: directories, extent trees.
+    """
+    own = Shape(source.blocks, source.inodes, source.journal_size)
+    contents = max(0, source.used - _overhead(source, own, source.reserved_gdt_blocks))
+    spare = contents // 50 + MIB
+    return contents + spare + _overhead(source, made, _reserved_gdt(source, made.blocks))
+
+
+def _overhead(source: Superblock, made: Shape, reserved_gdt: int) -> int:
+    """Bytes that the filesystem's own structures take."""
+    groups = _groups(source, made.blocks)
+    per_block = source.block_size // source.descriptor_size
+    table = -(-groups // per_block) + reserved_gdt
+    copies = _backups(groups) if "sparse_super" in source.features else groups
+    if "sparse_super2" in source.features:
+        copies = min(groups, 3)
+    blocks = copies * (1 + table) + 2 * groups
+    return blocks * source.block_size + made.inodes * source.inode_size + made.journal
+
+
+def _reserved_gdt(source: Superblock, blocks: int) -> int:
+    """Blocks that mke2fs keeps for growing the descriptors (to 1024 times the size)."""
+    if "resize_inode" not in source.features:
+        return 0
+    per_block = source.block_size // source.descriptor_size
+    grown = _groups(source, min(blocks * 1024, (1 << 32) - 1))
+    return min(-(-grown // per_block), source.block_size // 4)
+
+
+def _backups(groups: int) -> int:
+    """How many groups hold a superblock: 0, 1, and the powers of 3, 5 and 7."""
+    powers: set[int] = {base**power for base in (3, 5, 7) for power in range(1, 40)}
+    return min(groups, 2) + sum(power < groups for power in powers)

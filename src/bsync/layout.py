@@ -1,0 +1,165 @@
+"""What is on a device: tables, partitions, contents.  Pure, frozen; sizes in bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bsync.filesystems.ext.superblock import Superblock
+
+BOOT_CODE = 446  # bytes of the MBR before the partition entries, disk signature included
+BOOT_PROGRAM = 440  # bytes of them that are program; the disk signature follows
+SIGNATURE_END = 512  # bytes of the MBR
+
+EXTENDED_TYPES = frozenset({"5", "f", "85"})
+BIOS_BOOT = "21686148-6449-6E6F-744E-656564454649"  # GPT type of GRUB's core image
+
+
+@dataclass(frozen=True)
+class Blank:
+    """Nothing that any known signature names, and nothing but zeroes where it would be."""
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """Contents that bsync does not synchronise: named where known, otherwise unknown."""
+
+    kind: str = ""
+    uuid: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Ext:
+    """An ext2, ext3 or ext4 filesystem."""
+
+    kind: str
+    superblock: Superblock
+    boot_block: bool = False  # something stands in the 1024 bytes before the superblock
+
+    @property
+    def uuid(self) -> str:
+        return self.superblock.uuid
+
+    @property
+    def label(self) -> str:
+        return self.superblock.label
+
+
+@dataclass(frozen=True)
+class Swap:
+    """A swap area; `hibernated`: it holds the image of a sleeping machine."""
+
+    uuid: str
+    label: str
+    hibernated: bool = False
+
+
+Content = Blank | Foreign | Ext | Swap
+
+
+@dataclass(frozen=True)
+class Extent:
+    """A range of a device."""
+
+    start: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.size
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One entry of a table.  `type` is the DOS type in hexadecimal, or the GPT type GUID."""
+
+    number: int
+    extent: Extent
+    type: str
+    content: Content = field(default_factory=Blank)
+    bootable: bool = False
+    uuid: str = ""  # GPT only, as are the name and the attributes
+    name: str = ""
+    attributes: str = ""
+
+    @property
+    def is_extended(self) -> bool:
+        return self.type in EXTENDED_TYPES
+
+
+@dataclass(frozen=True)
+class Table:
+    """A partition table.  `records` are its 512-byte sectors (MBR and EBRs; DOS only) by offset."""
+
+    kind: str  # "dos" or "gpt"
+    identifier: str
+    partitions: tuple[Partition, ...]
+    records: tuple[tuple[int, bytes], ...] = ()
+    first_lba: int = 0  # GPT only: what a partition may use, and how many entries it has
+    entries: int = 0
+
+    def partition(self, number: int) -> Partition | None:
+        return next((part for part in self.partitions if part.number == number), None)
+
+    @property
+    def end(self) -> int:
+        """Bytes from the start of the disk to the end of the last partition."""
+        return max((part.extent.end for part in self.partitions), default=0)
+
+    @property
+    def filled(self) -> tuple[Partition, ...]:
+        """The partitions that have contents: all but the extended one."""
+        return tuple(part for part in self.partitions if not part.is_extended)
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A device with a partition table."""
+
+    size: int
+    sector_size: int
+    table: Table
+    boot_code: bytes  # the first 446 bytes
+    gap: bytes  # what follows the MBR before the first partition, trailing zeroes cut
+    gap_size: int  # bytes that may stand there
+    incomplete: bool = False  # its boot code says so
+
+
+@dataclass(frozen=True)
+class Bare:
+    """A device without a table: contents from its first byte on, or none."""
+
+    size: int
+    sector_size: int
+    content: Content
+
+
+Layout = Disk | Bare
+
+
+@dataclass(frozen=True)
+class Side:
+    """One end of the run: what the user calls it, what it is, and what is on it."""
+
+    word: str
+    description: str  # "image file", "Samsung SSD 870, serial S6PX…"
+    layout: Layout
+
+    @property
+    def extent(self) -> Extent:
+        return Extent(0, self.layout.size)
+
+
+def describe(content: Content) -> str:
+    """A few words: `ext4 "root" 1111…`, `swap …`, `LVM2_member`, `nothing`."""
+    match content:
+        case Blank():
+            return "nothing"
+        case Foreign(kind=kind):
+            return kind or "unknown data"
+        case Ext(kind=kind):
+            return " ".join(filter(None, (kind, content.label and f'"{content.label}"')))
+        case Swap(hibernated=True):
+            return "swap with a hibernation image"
+        case Swap(label=label):
+            return " ".join(filter(None, ("swap", label and f'"{label}"')))

@@ -1,0 +1,195 @@
+"""The journal of everything acquired, and its release: last in, first out, whatever happens.
+
+`/run/bsync/<run>/ledger` gets one JSON line, written and synced, *before* each acquisition
+and one after it.  A lock on the file dies with the process, so a ledger without a holder is
+an orphan and no process id need be trusted.  `recover` rebuilds the resources of an orphan
+from its lines and releases them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar, Protocol, TypeVar
+
+from bsync.errors import BsyncError, Unavailable
+
+ROOT = Path(os.environ.get("BSYNC_RUNTIME_DIR") or "/run/bsync")
+
+Facts = dict[str, str | int | bool]
+
+
+class Resource(Protocol):
+    """Something of the machine's that a run holds for a while.
+
+    `release` may be called at any time, from another process too, and any number of times:
+    it looks at what is there, and never touches what is not this resource.
+    """
+
+    kind: ClassVar[str]
+
+    def facts(self) -> Facts:
+        """The constructor's arguments: all that a later process needs to release it."""
+
+    def acquire(self) -> None:
+        """Take it.  Raises `Unavailable`."""
+
+    def release(self) -> None:
+        """Give it back if it is there.  Raises `BsyncError` if that cannot be done."""
+
+
+_Held = TypeVar("_Held", bound=Resource)
+Rebuild = Callable[[str, Facts], Resource]
+
+
+class Ledger:
+    """The open ledger of this run."""
+
+    def __init__(self, directory: Path, descriptor: int) -> None:
+        self.directory = directory
+        self.failures: list[str] = []
+        self._descriptor = descriptor
+        self._count = 0
+
+    @property
+    def run(self) -> str:
+        """The run's id: unique on this machine, and part of every name we give."""
+        return self.directory.name
+
+    @contextlib.contextmanager
+    def holding(self, resource: _Held) -> Iterator[_Held]:
+        """Hold `resource`: noted, acquired, and released at the end whatever happens.
+
+        A release that fails is kept in `failures` and hides no other error.
+        """
+        self._count += 1
+        entry = self._count
+        self.note({"entry": entry, "event": "acquire", "kind": resource.kind,
+                   "facts": resource.facts()})  # fmt: skip
+        try:
+            resource.acquire()
+            self.note({"entry": entry, "event": "acquired"})
+            yield resource
+        finally:
+            self._release(entry, resource)
+
+    def _release(self, entry: int, resource: Resource) -> None:
+        try:
+            resource.release()
+            self.note({"entry": entry, "event": "released"})
+        except (BsyncError, OSError) as error:
+            self.failures.append(_one_line(error))
+
+    def note(self, line: Mapping[str, object]) -> None:
+        """Write one line, and see it on the disk before anything else happens."""
+        os.write(self._descriptor, json.dumps(line).encode() + b"\n")
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Forget a ledger with nothing left in it; leave any other one to `recover`."""
+        if not self.failures:
+            _remove(self.directory)
+        os.close(self._descriptor)
+
+
+@contextlib.contextmanager
+def opened(root: Path = ROOT) -> Iterator[Ledger]:
+    """A new ledger for this run.  Raises `Unavailable` where none can be written."""
+    try:
+        with _exclusive(root):
+            directory = root / f"{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(4)}"
+            directory.mkdir(mode=0o700)
+            descriptor = os.open(
+                directory / "ledger", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600
+            )
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        raise Unavailable(
+            f"cannot write a ledger in {root}: {error.strerror}", "run as root"
+        ) from None
+    ledger = Ledger(directory, descriptor)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def recover(rebuild: Rebuild, root: Path = ROOT) -> tuple[list[str], list[str]]:
+    """Release what dead runs left behind.  Returns what was released, and what could not be."""
+    released: list[str] = []
+    failures: list[str] = []
+    if not root.exists():
+        return released, failures
+    with _exclusive(root):
+        for directory in sorted(path for path in root.iterdir() if path.is_dir()):
+            _recover_one(directory, rebuild, released, failures)
+    return released, failures
+
+
+def _recover_one(
+    directory: Path, rebuild: Rebuild, released: list[str], failures: list[str]
+) -> None:
+    with contextlib.ExitStack() as stack:
+        try:
+            descriptor = os.open(directory / "ledger", os.O_RDWR)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # its run is alive
+        except FileNotFoundError:
+            _remove(directory)
+            return
+        before = len(failures)
+        for kind, facts in reversed(_outstanding(directory / "ledger")):
+            try:
+                rebuild(kind, facts).release()
+                released.append(f"{kind} {' '.join(str(value) for value in facts.values())}")
+            except (BsyncError, OSError) as error:
+                failures.append(_one_line(error))
+        if len(failures) == before:
+            _remove(directory)
+
+
+def _outstanding(path: Path) -> list[tuple[str, Facts]]:
+    """What the ledger at `path` noted and did not see released, in order.
+
+    A last line that was cut short is no line: nothing is acquired before its line is whole.
+    """
+    held: dict[int, tuple[str, Facts]] = {}
+    for text in path.read_bytes().split(b"\n")[:-1]:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            line = json.loads(text)
+            if line["event"] == "acquire":
+                held[line["entry"]] = (line["kind"], line["facts"])
+            elif line["event"] == "released":
+                del held[line["entry"]]
+    return list(held.values())
+
+
+def _remove(directory: Path) -> None:
+    """Remove an empty run's directory.  Never recursive: a mount might be below."""
+    (directory / "ledger").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        directory.rmdir()
+
+
+@contextlib.contextmanager
+def _exclusive(root: Path) -> Iterator[None]:
+    """One process at a time makes or judges ledgers."""
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(root / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _one_line(error: BsyncError | OSError) -> str:
+    return error.message if isinstance(error, BsyncError) else str(error)

@@ -1,0 +1,164 @@
+"""A word of the command line → a frozen `Locator`.  Pure: nothing is opened here.
+
+    DEVICE                                    a block device or an image file, by path
+    loop://FILE | loop://DEVICE               the same, asked for by name
+    iscsi://[USER@]PORTAL[:PORT]/IQN[/LUN]    one LUN of an iSCSI target (RFC 7143 names)
+    lvm+snapshot://VG/LV                      a snapshot of a logical volume (lvm(8) names)
+
+`str()` of a locator is its canonical spelling, and parses to an equal locator.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+from bsync.errors import Usage
+
+ISCSI_PORT = 3260
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?")
+_IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9._-]+)?")
+_TARGET_NAME = re.compile(
+    r"iqn\.[0-9]{4}-[0-9]{2}\.[a-z0-9.-]+(:[a-z0-9.:_-]+)?|eui\.[0-9a-f]{16}"
+    r"|naa\.([0-9a-f]{16}|[0-9a-f]{32})"
+)
+_LVM_NAME = re.compile(r"(?!\.\.?$)[A-Za-z0-9+_.][A-Za-z0-9+_.-]*")
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class DevicePath:
+    """A path given bare: a block device, or an image file."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+
+@dataclass(frozen=True)
+class LoopFile:
+    """An image file, or a device treated as one."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"loop://{self.path}"
+
+
+@dataclass(frozen=True)
+class IscsiLun:
+    """One LUN of an iSCSI target; `lun` None means the only disk that the target has."""
+
+    portal: str
+    iqn: str
+    port: int = ISCSI_PORT
+    lun: int | None = None
+    user: str | None = None
+
+    def __str__(self) -> str:
+        user = f"{quote(self.user, safe='')}@" if self.user else ""
+        host = f"[{self.portal}]" if ":" in self.portal else self.portal
+        lun = "" if self.lun is None else f"/{self.lun}"
+        return f"iscsi://{user}{host}:{self.port}/{self.iqn}{lun}"
+
+
+@dataclass(frozen=True)
+class LvmSnapshot:
+    """A snapshot of the logical volume `lv` in the volume group `vg`."""
+
+    vg: str
+    lv: str
+
+    def __str__(self) -> str:
+        return f"lvm+snapshot://{self.vg}/{self.lv}"
+
+
+Locator = DevicePath | LoopFile | IscsiLun | LvmSnapshot
+
+
+def parse(word: str) -> Locator:
+    """The locator that `word` names.  Raises `Usage` with what is wrong with it."""
+    if not word:
+        raise Usage("an empty word names no device", "give a path or a URL")
+    if "\0" in word:
+        raise Usage("a device name cannot contain a NUL byte")
+    match = _SCHEME.fullmatch(word)
+    if match is None:
+        return DevicePath(word)
+    scheme, rest = match.groups()
+    if scheme not in _PARSERS:
+        known = ", ".join(f"{name}://" for name in _PARSERS)
+        raise Usage(f"{word}: unknown scheme {scheme}://", f"known are {known} and plain paths")
+    return _PARSERS[scheme](word, rest)
+
+
+def _loop(word: str, rest: str) -> LoopFile:
+    if not rest:
+        raise Usage(f"{word}: no file named", "loop:///absolute/path or loop://relative/path")
+    return LoopFile(rest)
+
+
+def _lvm(word: str, rest: str) -> LvmSnapshot:
+    names = rest.split("/")
+    if len(names) != 2 or not all(_LVM_NAME.fullmatch(name) for name in names):
+        raise Usage(f"{word}: not a logical volume", "write lvm+snapshot://GROUP/VOLUME")
+    return LvmSnapshot(*names)
+
+
+def _iscsi(word: str, rest: str) -> IscsiLun:
+    authority, _, path = rest.partition("/")
+    user, portal, port = _authority(word, authority)
+    iqn, slash, lun = path.partition("/")
+    iqn = iqn.lower()
+    if len(iqn) > 223 or not _TARGET_NAME.fullmatch(iqn):
+        raise Usage(
+            f"{word}: {iqn or 'nothing'} is not an iSCSI target name",
+            "write iscsi://PORTAL[:PORT]/IQN, with an IQN such as iqn.2004-10.org.example:disk",
+        )
+    return IscsiLun(portal, iqn, port, _lun(word, lun) if slash else None, user)
+
+
+def _authority(word: str, authority: str) -> tuple[str | None, str, int]:
+    """USER, PORTAL and PORT out of `[USER@]PORTAL[:PORT]`."""
+    quoted, at, address = authority.rpartition("@")
+    if ":" in quoted:
+        raise Usage(
+            "a password does not belong into a URL: every process listing would show it",
+            "give it in a file, in the environment, or at the prompt",
+        )
+    if at and not quoted:
+        raise Usage(f"{word}: empty user name", "leave out the @, or name the user")
+    match = re.fullmatch(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::([0-9]{1,5}))?", address)
+    if match is None:
+        raise Usage(
+            f"{word}: {address} is not a portal",
+            "write HOST, HOST:PORT, or an IPv6 address in brackets",
+        )
+    ipv6, host, port = match.groups()
+    valid = _IPV6.fullmatch(ipv6) if ipv6 is not None else _HOST_NAME.fullmatch(host)
+    if not valid:
+        raise Usage(f"{word}: {address or 'nothing'} is not a portal's address or name")
+    return (unquote(quoted) if at else None), ipv6 or host, _port(word, port)
+
+
+def _port(word: str, text: str | None) -> int:
+    port = ISCSI_PORT if text is None else int(text)
+    if not 0 < port < 65536:
+        raise Usage(f"{word}: {port} is not a port", "a port lies between 1 and 65535")
+    return port
+
+
+def _lun(word: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 16383:
+        raise Usage(f"{word}: {text or 'nothing'} is not a LUN", "a LUN lies between 0 and 16383")
+    return int(text)
+
+
+_PARSERS: dict[str, Callable[[str, str], Locator]] = {
+    "iscsi": _iscsi,
+    "lvm+snapshot": _lvm,
+    "loop": _loop,
+}

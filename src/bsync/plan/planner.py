@@ -1,0 +1,152 @@
+"""The steps that make the destination a mirror of the source.  Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bsync.bootcode import is_disarmed
+from bsync.errors import Refused
+from bsync.layout import (
+    BIOS_BOOT,
+    BOOT_PROGRAM,
+    Bare,
+    Blank,
+    Content,
+    Disk,
+    Layout,
+    Partition,
+    Side,
+    describe,
+)
+from bsync.plan.contents import Steps, content_steps
+from bsync.plan.steps import (
+    CompleteExt,
+    CopyFiles,
+    CopyRaw,
+    Disarm,
+    MakeExt,
+    MakeSwap,
+    MarkExt,
+    Options,
+    Place,
+    Plan,
+    Step,
+    WriteBoot,
+    WriteTable,
+)
+from bsync.plan.tables import Decision, check_boot, decide, present
+from bsync.units import count_text, size_text
+
+_BEFORE: tuple[tuple[type, ...], ...] = ((WriteTable,), (Disarm,), (MakeExt, MarkExt, MakeSwap))
+_AFTER: tuple[tuple[type, ...], ...] = ((CompleteExt,), (WriteBoot,))
+
+
+@dataclass
+class _Draft:
+    """A plan being made."""
+
+    steps: list[Step] = field(default_factory=list)
+    destroys: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, more: Steps) -> None:
+        self.steps += more.steps
+        self.destroys += more.destroys
+        self.notes += more.notes
+
+
+def make_plan(source: Side, destination: Side, options: Options) -> Plan:
+    """The plan that makes `destination` a mirror of `source`.  Raises `Refused`."""
+    draft = _Draft()
+    match source.layout:
+        case Bare(content=content):
+            _plan_bare(draft, source, destination, content, options)
+        case Disk() as disk:
+            _plan_disk(draft, disk, destination.layout, options)
+    ordered = sorted(draft.steps, key=_phase)
+    return Plan(source, destination, tuple(ordered), tuple(draft.destroys), tuple(draft.notes))
+
+
+def _phase(step: Step) -> int:
+    """Marks first, completion last, copies between: see `steps`."""
+    for index, kinds in enumerate((*_BEFORE, (CopyFiles, CopyRaw), *_AFTER)):
+        if isinstance(step, kinds):
+            return index
+    raise TypeError(f"a step without a phase: {step}")
+
+
+def _plan_bare(
+    draft: _Draft, source: Side, destination: Side, content: Content, options: Options
+) -> None:
+    if isinstance(content, Blank) and not options.raw:
+        raise Refused(f"{source.word} holds neither a table nor a filesystem: nothing to clone")
+    there: Content = Blank()
+    match destination.layout:
+        case Bare(content=present_content):
+            there = present_content
+        case Disk() as disk:
+            draft.destroys.append(_whole_table(disk))
+    place = Place(0, source.extent, destination.extent)
+    draft.add(content_steps(place, content, there, options))
+
+
+def _plan_disk(draft: _Draft, source: Disk, destination: Layout, options: Options) -> None:
+    if is_disarmed(source.boot_code):
+        raise Refused("the source is itself an incomplete clone", "complete it first")
+    decision = decide(source, destination)
+    check_boot(source, destination, decision)
+    draft.notes.append(f"table: {decision.reason}")
+    if decision.write is not None:
+        draft.steps.append(decision.write)
+        draft.destroys += _replaced(destination, decision)
+    for part in source.table.filled:
+        place = Place(part.number, part.extent, decision.extents[part.number])
+        there = present(destination, place.destination)
+        draft.add(content_steps(place, part.content, there, _options(part, options)))
+    _plan_boot(draft, source, destination, decision)
+
+
+def _options(part: Partition, options: Options) -> Options:
+    """The partition of GRUB's core image is boot code: copied as it is, unasked."""
+    return Options(engine="raw") if part.type.upper() == BIOS_BOOT else options
+
+
+def _replaced(destination: Layout, decision: Decision) -> list[str]:
+    """What a new table takes away: all that does not stay just where it is."""
+    match destination:
+        case Bare(content=Blank()):
+            return []
+        case Bare(content=content):
+            return [f"the destination: {describe(content)}, {size_text(destination.size)}"]
+        case Disk() as disk:
+            kept = set(decision.extents.values())
+            lost = [part for part in disk.table.filled if part.extent not in kept]
+            return [f"the destination's {disk.table.kind} table", *map(_lost, lost)]
+
+
+def _whole_table(disk: Disk) -> str:
+    parts = count_text(len(disk.table.partitions), "partition")
+    return f"the destination's {disk.table.kind} table with {parts}: " + "; ".join(
+        _lost(part) for part in disk.table.filled
+    )
+
+
+def _lost(part: Partition) -> str:
+    return f"partition {part.number}: {describe(part.content)}, {size_text(part.extent.size)}"
+
+
+def _plan_boot(draft: _Draft, source: Disk, destination: Layout, decision: Decision) -> None:
+    """The boot code goes in last; a disk that could boot half-written is disarmed first."""
+    there = destination if isinstance(destination, Disk) and not decision.write else None
+    same_gap = there is not None and there.gap == source.gap
+    same_code = there is not None and there.boot_code == source.boot_code
+    copies = any(not isinstance(step, WriteTable) for step in draft.steps)
+    bootable = any(source.boot_code[:BOOT_PROGRAM])
+    disarmed = there.incomplete if there else bool(decision.write and decision.write.records)
+    if bootable and copies and not disarmed:
+        draft.steps.append(Disarm("an unfinished clone must not boot"))
+    if same_code and same_gap and not (bootable and copies):
+        return
+    reason = "unchanged, put back" if same_code and same_gap else "as on the source"
+    gap = b"" if same_gap else source.gap
+    draft.steps.append(WriteBoot(source.boot_code, gap, reason))

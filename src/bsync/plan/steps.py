@@ -1,0 +1,166 @@
+"""What a run is going to do: frozen steps, in the order in which they happen.  Pure.
+
+    WriteTable    the source's records, or a script for sfdisk
+    Disarm        the boot code says that the disk is incomplete
+    MakeExt       a new filesystem, marked incomplete from the start
+    MarkExt       an existing mirror, marked incomplete
+    MakeSwap      a new swap area
+    CopyFiles     what differs, or everything
+    CopyRaw       contents of unknown kind, byte by byte
+    CompleteExt   the mark is taken away
+    WriteBoot     the boot code and what stands before the first partition
+
+Everything that can be taken for a finished clone (mark, boot code) is first taken away and
+comes back last, after all partitions are done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bsync.filesystems.ext.make import Shape
+from bsync.layout import Ext, Extent, Side, Swap
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where contents come from and go to.  `number` 0 is the whole device."""
+
+    number: int
+    source: Extent
+    destination: Extent
+
+    @property
+    def name(self) -> str:
+        return f"partition {self.number}" if self.number else "the whole device"
+
+
+@dataclass(frozen=True)
+class Disarm:
+    """Replace the boot program, so that the unfinished clone does not boot."""
+
+    reason: str
+    cost: int = 440
+
+
+@dataclass(frozen=True)
+class WriteTable:
+    """Write a table: the `records` as they are, or `script` through sfdisk."""
+
+    kind: str
+    reason: str
+    records: tuple[tuple[int, bytes], ...] = ()
+    script: str = ""
+
+    @property
+    def cost(self) -> int:
+        return sum(len(record) for _, record in self.records) or len(self.script)
+
+
+@dataclass(frozen=True)
+class MakeExt:
+    """Make a filesystem like `source`, marked incomplete."""
+
+    place: Place
+    source: Ext
+    shape: Shape
+    reason: str
+    cost: int = 0
+
+
+@dataclass(frozen=True)
+class MarkExt:
+    """Mark the mirror that is there as incomplete, after a check if it needs one."""
+
+    place: Place
+    source: Ext
+    present: Ext
+    reason: str
+    cost: int = 0
+
+
+@dataclass(frozen=True)
+class CopyFiles:
+    """Make the files of one filesystem those of the other.  `cost` is the most it may be."""
+
+    place: Place
+    source: Ext
+    fresh: bool
+    reason: str
+    cost: int
+    checksum: bool = False  # compare contents, not times and sizes
+    engine: str = "files"
+
+
+@dataclass(frozen=True)
+class CompleteExt:
+    """Give the finished mirror the source's UUID, label and tuning."""
+
+    place: Place
+    source: Ext
+    reason: str
+    cost: int = 0
+
+
+@dataclass(frozen=True)
+class MakeSwap:
+    """Make a swap area with the source's UUID and label."""
+
+    place: Place
+    source: Swap
+    reason: str
+    cost: int = 0
+
+
+@dataclass(frozen=True)
+class CopyRaw:
+    """Copy every byte that differs."""
+
+    place: Place
+    what: str
+    reason: str
+    cost: int
+    engine: str = "raw"
+
+
+@dataclass(frozen=True)
+class WriteBoot:
+    """Write the boot code (446 bytes at 0) and, unless it is there already, the gap (at 512)."""
+
+    boot_code: bytes
+    gap: bytes
+    reason: str
+
+    @property
+    def cost(self) -> int:
+        return len(self.boot_code) + len(self.gap)
+
+
+Making = MakeExt | MarkExt | MakeSwap
+Copying = CopyFiles | CopyRaw
+Step = Disarm | WriteTable | Making | Copying | CompleteExt | WriteBoot
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user may choose."""
+
+    engine: str = "auto"
+    raw: bool = False
+    checksum: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run will do, and everything it needs an answer for first."""
+
+    source: Side
+    destination: Side
+    steps: tuple[Step, ...]
+    destroys: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def cost(self) -> int:
+        """The most bytes that may be written."""
+        return sum(step.cost for step in self.steps)

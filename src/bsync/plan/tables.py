@@ -1,0 +1,175 @@
+"""What becomes of the destination's partition table.  Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bsync.bootcode import disarmed
+from bsync.errors import Refused
+from bsync.filesystems.ext import make
+from bsync.layout import (
+    BIOS_BOOT,
+    BOOT_PROGRAM,
+    EXTENDED_TYPES,
+    Bare,
+    Blank,
+    Content,
+    Disk,
+    Ext,
+    Extent,
+    Layout,
+    Partition,
+)
+from bsync.plan.fit import fitted
+from bsync.plan.script import script
+from bsync.plan.steps import WriteTable
+from bsync.units import both_sizes
+
+_GPT_BACKUP = 33  # sectors after the last usable one: entries and second header
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Where each source partition goes, and the table to write first, if any."""
+
+    extents: dict[int, Extent]
+    write: WriteTable | None
+    reason: str
+
+
+def decide(source: Disk, destination: Layout) -> Decision:
+    """Keep the destination's table, copy the source's, or make a fitting one.
+
+    Raises `Refused` where none is possible.
+    """
+    if isinstance(destination, Disk) and _compatible(source, destination):
+        return _kept(source, destination, "the destination's table has room for every partition")
+    if source.table.end + _tail(source) <= destination.size:
+        return _copied(source, destination)
+    if isinstance(destination, Disk) and _adoptable(source, destination):
+        return _kept(source, destination, "the destination's table is smaller, but all files fit")
+    return _made(source, destination)
+
+
+def present(destination: Layout, extent: Extent) -> Content:
+    """What the destination holds in just this extent; blank if no partition of it is there."""
+    if isinstance(destination, Bare):
+        return Blank()
+    found = (part for part in destination.table.filled if part.extent == extent)
+    return next((part.content for part in found), Blank())
+
+
+def check_boot(source: Disk, destination: Layout, decision: Decision) -> None:
+    """Raise `Refused` if the source's boot loader could not work on the destination."""
+    if len(source.gap) > 0 and source.table.kind == "dos":
+        first = min(extent.start for extent in decision.extents.values())
+        if len(source.gap) > first - 512:
+            have, need = both_sizes(first - 512, len(source.gap))
+            raise Refused(
+                f"the boot loader before the first partition takes {need}, the destination's "
+                f"table leaves {have} there",
+                "make its first partition start later, or erase the table: wipefs -a",
+            )
+    bootable = any(source.boot_code[:BOOT_PROGRAM])
+    if bootable and source.sector_size != destination.sector_size:
+        raise _other_sectors(source, destination)
+    for part in source.table.filled:
+        moved = decision.extents[part.number].start != part.extent.start
+        if bootable and part.type.upper() == BIOS_BOOT and moved:
+            raise Refused(
+                f"the boot code points to partition {part.number} by sector, and the destination "
+                "has it elsewhere",
+                "let the table be copied: erase the destination's with wipefs -a",
+            )
+
+
+def _compatible(source: Disk, destination: Disk) -> bool:
+    """Every source partition by number, of the same type and the same size or greater."""
+    pairs = _pairs(source, destination)
+    return pairs is not None and all(
+        other.extent.size >= part.extent.size or part.is_extended for part, other in pairs
+    )
+
+
+def _adoptable(source: Disk, destination: Disk) -> bool:
+    """As compatible, but filesystems may have less room if their files fit."""
+    pairs = _pairs(source, destination)
+    return pairs is not None and all(
+        part.is_extended
+        or other.extent.size >= part.extent.size
+        or (isinstance(part.content, Ext) and _fits(part.content, other.extent.size))
+        for part, other in pairs
+    )
+
+
+def _fits(content: Ext, size: int) -> bool:
+    return not make.unmakeable(content.superblock) and make.fits(content.superblock, size)
+
+
+def _pairs(source: Disk, destination: Disk) -> list[tuple[Partition, Partition]] | None:
+    if source.table.kind != destination.table.kind:
+        return None
+    pairs = []
+    for part in source.table.partitions:
+        other = destination.table.partition(part.number)
+        if other is None or _type(other) != _type(part):
+            return None
+        pairs.append((part, other))
+    return pairs
+
+
+def _type(part: Partition) -> str:
+    return "extended" if part.type in EXTENDED_TYPES else part.type.lower()
+
+
+def _kept(source: Disk, destination: Disk, reason: str) -> Decision:
+    extents = {part.number: part.extent for part in destination.table.partitions}
+    wanted = {part.number for part in source.table.partitions}
+    return Decision({n: e for n, e in extents.items() if n in wanted}, None, reason)
+
+
+def _copied(source: Disk, destination: Layout) -> Decision:
+    """The source's table at the source's offsets, byte by byte where it is a DOS table."""
+    if source.sector_size != destination.sector_size:
+        raise _other_sectors(source, destination)
+    extents = {part.number: part.extent for part in source.table.partitions}
+    reason = "the destination's table differs" if isinstance(destination, Disk) else (
+        "the destination has no table"
+    )  # fmt: skip
+    kind = source.table.kind
+    if kind == "dos":
+        write = WriteTable(kind, reason, records=_disarmed(source))
+    else:
+        placed = ((part, part.extent) for part in source.table.partitions)
+        write = WriteTable(kind, reason, script=script(source, placed))
+    return Decision(extents, write, reason)
+
+
+def _made(source: Disk, destination: Layout) -> Decision:
+    if source.sector_size != destination.sector_size:
+        raise _other_sectors(source, destination)
+    placed = fitted(source, destination.size)
+    need, have = both_sizes(source.table.end + _tail(source), destination.size)
+    reason = f"the source's table needs {need}, the destination has {have}: partitions shrink"
+    write = WriteTable(source.table.kind, reason, script=script(source, placed))
+    return Decision({part.number: extent for part, extent in placed}, write, reason)
+
+
+def _disarmed(source: Disk) -> tuple[tuple[int, bytes], ...]:
+    """The source's records, but with a boot program that says the clone is incomplete."""
+    if not any(source.boot_code[:BOOT_PROGRAM]):
+        return source.table.records
+    (at, mbr), *others = source.table.records
+    return ((at, disarmed() + mbr[BOOT_PROGRAM:]), *others)
+
+
+def _tail(source: Disk) -> int:
+    return _GPT_BACKUP * source.sector_size if source.table.kind == "gpt" else 0
+
+
+def _other_sectors(source: Disk, destination: Layout) -> Refused:
+    return Refused(
+        f"the source has sectors of {source.sector_size} bytes, the destination of "
+        f"{destination.sector_size}: its table and boot code count in sectors",
+        "partition the destination yourself, with every partition at least as large",
+    )

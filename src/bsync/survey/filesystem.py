@@ -1,0 +1,64 @@
+"""What an extent of a device holds: blkid(8) names it, the superblock tells the rest."""
+
+from __future__ import annotations
+
+from bsync.acquire.block import Device
+from bsync.errors import Unavailable
+from bsync.filesystems.ext import superblock
+from bsync.filesystems.swap import HIBERNATED
+from bsync.layout import Blank, Content, Ext, Extent, Foreign, Swap
+from bsync.run import run
+from bsync.units import MIB
+
+_EXT = ("ext2", "ext3", "ext4", "ext4dev")
+_NOTHING, _AMBIVALENT = 2, 8  # exit statuses of blkid --probe
+
+
+def signatures(device: Device, extent: Extent) -> dict[str, str]:
+    """What blkid finds in `extent`: TYPE, PTTYPE, UUID, LABEL and the like."""
+    result = run(
+        "blkid", "--probe", "--output", "export", "--offset", str(extent.start),
+        "--size", str(extent.size), device.path,
+        ok=(0, _NOTHING, _AMBIVALENT), failure=Unavailable,
+    )  # fmt: skip
+    if result.status == _AMBIVALENT:
+        return {"TYPE": "signatures of several kinds"}
+    lines = (line.partition("=") for line in result.output.splitlines())
+    return {key: value for key, _, value in lines}
+
+
+def content_of(device: Device, extent: Extent) -> Content:
+    """The contents of `extent`."""
+    if extent.size < MIB // 64:
+        return _unnamed(device, extent)
+    found = signatures(device, extent)
+    kind = found.get("TYPE", "")
+    uuid, label = found.get("UUID", ""), found.get("LABEL", "")
+    if kind in _EXT:
+        return _ext(device, extent, kind)
+    if kind == "swap":
+        return Swap(uuid, label)
+    if kind == HIBERNATED:
+        return Swap(uuid, label, hibernated=True)
+    if kind or "PTTYPE" in found:
+        return Foreign(kind or f"{found['PTTYPE']} partition table", uuid, label)
+    return _unnamed(device, extent)
+
+
+def _ext(device: Device, extent: Extent, kind: str) -> Content:
+    data = device.read(extent.start, superblock.OFFSET + superblock.SIZE)
+    boot_block, data = data[: superblock.OFFSET], data[superblock.OFFSET :]
+    try:
+        parsed = superblock.parse(data)
+    except superblock.BadSuperblock as error:
+        return Foreign(f"{kind} with a {error}")
+    if parsed.size > extent.size:
+        return Foreign(f"{kind} cut short ({parsed.size} bytes in {extent.size})")
+    return Ext(kind, parsed, any(boot_block))
+
+
+def _unnamed(device: Device, extent: Extent) -> Content:
+    """Nothing known; blank only if there are zeroes where things begin and end."""
+    size = min(MIB, extent.size)
+    ends = (extent.start, extent.end - size)
+    return Foreign() if any(device.read(at, size).strip(b"\0") for at in ends) else Blank()

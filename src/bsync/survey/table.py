@@ -1,0 +1,167 @@
+"""Partition tables: sfdisk(8) reads them; of a DOS table the records themselves are kept too.
+
+Formats: the MBR and its chain of extended boot records (EBRs) as the kernel reads them
+(block/partitions/msdos.c); GPT as in the UEFI specification, "GUID Partition Table (GPT)
+Disk Layout".
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+from bsync.acquire.block import Device
+from bsync.bootcode import is_disarmed
+from bsync.errors import Unavailable
+from bsync.layout import (
+    BOOT_CODE,
+    EXTENDED_TYPES,
+    SIGNATURE_END,
+    Disk,
+    Extent,
+    Partition,
+    Table,
+)
+from bsync.run import run
+from bsync.survey.filesystem import content_of
+from bsync.units import MIB
+
+_GAP_LIMIT = 16 * MIB  # no boot loader keeps more before the first partition
+_MAX_LOGICAL = 256  # records; a longer chain is a loop or no table
+
+
+class BadTable(ValueError):
+    """The table cannot be relied on; the text says why."""
+
+
+def disk_of(device: Device) -> Disk:
+    """The disk with a DOS or GPT table that `device` holds.  Raises `BadTable`."""
+    table = _table(device)
+    _check(device, table)
+    first = min((part.extent.start for part in table.partitions), default=0)
+    gap_size = max(0, first - SIGNATURE_END) if table.kind == "dos" else 0
+    boot_code = device.read(0, BOOT_CODE)
+    return Disk(
+        device.size,
+        device.sector_size,
+        table,
+        boot_code,
+        device.read(SIGNATURE_END, min(gap_size, _GAP_LIMIT)).rstrip(b"\0"),
+        gap_size,
+        is_disarmed(boot_code),
+    )
+
+
+def _table(device: Device) -> Table:
+    facts = _sfdisk(device)
+    try:
+        sector = int(facts["sectorsize"])
+        partitions = tuple(
+            _partition(device, facts["device"], sector, row) for row in facts.get("partitions", [])
+        )
+        return Table(
+            kind=facts["label"],
+            identifier=facts["id"],
+            partitions=partitions,
+            records=_records(device, partitions) if facts["label"] == "dos" else (),
+            first_lba=int(facts.get("firstlba", 0)),
+            entries=int(facts.get("table-length", 0)),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        if isinstance(error, BadTable):
+            raise
+        raise BadTable("sfdisk describes it in an unknown way") from None
+
+
+def _sfdisk(device: Device) -> dict[str, Any]:
+    result = run("sfdisk", "--json", device.path, ok=(0, 1), failure=Unavailable)
+    try:
+        facts = json.loads(result.output)["partitiontable"]
+    except (ValueError, KeyError, TypeError):
+        raise BadTable("sfdisk cannot read it") from None
+    if not isinstance(facts, dict):
+        raise BadTable("sfdisk describes it in an unknown way")
+    return facts
+
+
+def _partition(device: Device, whole: str, sector: int, row: dict[str, Any]) -> Partition:
+    number = int(row["node"].removeprefix(whole).lstrip("p"))
+    extent = Extent(int(row["start"]) * sector, int(row["size"]) * sector)
+    if extent.size <= 0 or extent.end > device.size:
+        raise BadTable(f"partition {number} ends beyond the disk")
+    kind = str(row["type"]).lower() if len(str(row["type"])) < 3 else str(row["type"])
+    plain = Partition(
+        number, extent, kind, bootable=bool(row.get("bootable")), uuid=row.get("uuid", ""),
+        name=row.get("name", ""), attributes=row.get("attrs", ""),
+    )  # fmt: skip
+    if plain.is_extended:
+        return plain
+    return Partition(
+        number, extent, kind, content_of(device, extent), plain.bootable, plain.uuid,
+        plain.name, plain.attributes,
+    )  # fmt: skip
+
+
+def _records(device: Device, partitions: tuple[Partition, ...]) -> tuple[tuple[int, bytes], ...]:
+    """The MBR and every EBR, by offset.  Our reading of the chain must agree with sfdisk's."""
+    records = {0: device.read(0, SIGNATURE_END)}
+    logical: list[tuple[int, int]] = []
+    for extended in (part for part in partitions if part.is_extended and part.number < 5):
+        _walk(device, extended.extent, records, logical)
+    known = [(part.extent.start, part.extent.size) for part in partitions if part.number > 4]
+    if logical != known:
+        raise BadTable("its chain of logical partitions can be read in two ways")
+    return tuple(sorted(records.items()))
+
+
+def _walk(
+    device: Device, extended: Extent, records: dict[int, bytes], logical: list[tuple[int, int]]
+) -> None:
+    """Follow the chain of EBRs in `extended`, adding to `records` and `logical`."""
+    at = extended.start
+    for _ in range(_MAX_LOGICAL):
+        if at in records or not extended.start <= at < extended.end:
+            raise BadTable("its chain of logical partitions has no end")
+        record = device.read(at, SIGNATURE_END)
+        if record[510:] != b"\x55\xaa":
+            if at == extended.start and not any(record):
+                return  # an extended partition without any record: nothing in it
+            raise BadTable("a record of its logical partitions is damaged")
+        records[at] = record
+        (start, size, kind), (following, _, link) = (
+            _entry(record, index, device.sector_size) for index in (0, 1)
+        )
+        if kind != "0" and size:
+            logical.append((at + start, size))
+        if link not in EXTENDED_TYPES:
+            return
+        at = extended.start + following
+    raise BadTable(f"more than {_MAX_LOGICAL} logical partitions")
+
+
+def _entry(record: bytes, index: int, sector: int) -> tuple[int, int, str]:
+    """Start and size in bytes, and the type, of one 16-byte entry of a record."""
+    entry = record[BOOT_CODE + 16 * index :][:16]
+    start, size = (int.from_bytes(entry[at : at + 4], "little") * sector for at in (8, 12))
+    return start, size, f"{entry[4]:x}"
+
+
+def _check(device: Device, table: Table) -> None:
+    """Partitions that overlap, or lie where they cannot, make a table unreliable."""
+    if table.kind not in ("dos", "gpt"):
+        raise BadTable(f"an unknown kind: {table.kind}")
+    extended = next((part for part in table.partitions if part.is_extended), None)
+    for part in table.filled:
+        if part.number > 4 and table.kind == "dos":
+            outer = extended.extent if extended else Extent(0, 0)
+            if not outer.start < part.extent.start <= part.extent.end <= outer.end:
+                raise BadTable(f"logical partition {part.number} lies outside the extended one")
+    primary = [p for p in table.partitions if p.number < 5 or table.kind == "gpt"]
+    for group in (primary, list(table.filled)):
+        ordered = sorted(group, key=lambda part: part.extent.start)
+        if ordered and ordered[0].extent.start < device.sector_size:
+            raise BadTable(f"partition {ordered[0].number} covers the table itself")
+        for one, other in pairwise(ordered):
+            if one.extent.end > other.extent.start:
+                raise BadTable(f"partitions {one.number} and {other.number} overlap")

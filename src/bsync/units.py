@@ -1,0 +1,50 @@
+"""Sizes as people read and write them.  Pure."""
+
+from __future__ import annotations
+
+import re
+
+from bsync.errors import Usage
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+_BINARY = "KMGTPE"
+
+
+def size_text(count: int) -> str:
+    """`count` bytes with a binary unit: 512 bytes, 1.5 KiB, 12 GiB."""
+    if count < KIB:
+        return f"{count} byte{'' if count == 1 else 's'}"
+    value, power = count / 1024, 0
+    while value >= 1023.95 and power < len(_BINARY) - 1:
+        value, power = value / 1024, power + 1
+    text = f"{value:.1f}" if value < 100 else f"{value:.0f}"
+    return f"{text.removesuffix('.0')} {_BINARY[power]}iB"
+
+
+def both_sizes(first: int, second: int) -> tuple[str, str]:
+    """Two sizes, exact where rounding would make two different ones read the same."""
+    texts = size_text(first), size_text(second)
+    if texts[0] == texts[1] and first != second:
+        return f"{first} bytes", f"{second} bytes"
+    return texts
+
+
+def parse_size(text: str) -> int:
+    """Bytes out of 1048576, 10G, 1.5T (binary), 10GB (decimal), 512MiB.  Raises `Usage`."""
+    match = re.fullmatch(
+        r"([0-9]{1,15})(\.[0-9]{1,6})?(?:([KMGTPE])(i?B)?|B)?", text, re.IGNORECASE
+    )
+    if match is None or (match[2] and not match[3]):
+        raise Usage(f"{text!r} is not a size", "write bytes, or a number with K, M, G or T")
+    base = 1000 if match[4] and match[4].upper() == "B" else 1024
+    power = _BINARY.index(match[3].upper()) + 1 if match[3] else 0
+    factor: int = base**power
+    size = int(match[1]) * factor + int(float(match[2] or 0) * factor)
+    if not 0 < size < 1 << 63:
+        raise Usage(f"{text!r} is out of range for a size")
+    return size
+
+
+def count_text(number: int, noun: str) -> str:
+    """`1 file`, `2 files`, `1,234 files`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

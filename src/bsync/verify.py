@@ -1,0 +1,137 @@
+"""Comparing a destination with its source.  Changes nothing on either.
+
+`promised` compares what two surveys say, after every run.  `contents` mounts and reads
+everything, for `bsync verify`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from bsync.acquire.block import Device
+from bsync.acquire.tree import mounted_tree
+from bsync.engines import files, raw
+from bsync.filesystems.ext import make, mark
+from bsync.layout import Bare, Content, Disk, Ext, Extent, Layout, Side, Swap, describe
+from bsync.ledger import Ledger
+from bsync.plan.steps import Place
+
+Pair = tuple[Place, Content, Content]
+
+
+def promised(source: Side, destination: Side) -> list[str]:
+    """What is wrong with the destination, as far as two surveys show it; empty if nothing."""
+    found = list(_structure(source.layout, destination.layout))
+    for place, here, there in pairs(source, destination):
+        found += [f"{place.name}: {what}" for what in _content(here, there)]
+    return found
+
+
+def contents(
+    source: Side, destination: Side, devices: tuple[Device, Device], ledger: Ledger
+) -> Iterator[str]:
+    """Every difference in what the partitions hold, one line each."""
+    for place, here, there in pairs(source, destination):
+        if isinstance(here, Swap):
+            continue
+        if isinstance(here, Ext) and isinstance(there, Ext):
+            readable = here.superblock.clean and there.superblock.clean
+            found = _trees(place, here, there, devices, ledger) if readable else []
+        else:
+            found = _bytes(place, devices)
+        yield from (f"{place.name}: {what}" for what in found)
+
+
+def pairs(source: Side, destination: Side) -> Iterator[Pair]:
+    """Each of the source's contents with what stands in its place, where there is a place."""
+    match source.layout, destination.layout:
+        case Bare(content=here), Bare(content=there):
+            yield Place(0, source.extent, destination.extent), here, there
+        case Disk(table=table), Disk(table=other):
+            for part in table.filled:
+                mate = other.partition(part.number)
+                if mate is not None:
+                    place = Place(part.number, part.extent, mate.extent)
+                    yield place, part.content, mate.content
+
+
+def _structure(source: Layout, destination: Layout) -> Iterator[str]:
+    match source, destination:
+        case Bare(), Bare():
+            return
+        case Disk(), Disk():
+            yield from _disks(source, destination)
+        case Disk(), _:
+            yield "the destination has no partition table"
+        case _:
+            yield "the destination has a partition table, the source has none"
+
+
+def _disks(source: Disk, destination: Disk) -> Iterator[str]:
+    if destination.incomplete:
+        yield "the destination is marked as an incomplete clone"
+    elif source.boot_code != destination.boot_code:
+        yield "the boot code differs"
+    if source.table.kind == "dos" and source.gap != destination.gap[: len(source.gap)]:
+        yield "what the boot loader keeps before the first partition differs"
+    if source.table.kind != destination.table.kind:
+        yield f"the table is {destination.table.kind}, not {source.table.kind}"
+        return
+    for part in source.table.partitions:
+        mate = destination.table.partition(part.number)
+        if mate is None:
+            yield f"partition {part.number} is missing"
+        elif mate.type.lower() != part.type.lower() and not (mate.is_extended and part.is_extended):
+            yield f"partition {part.number} has type {mate.type}, not {part.type}"
+
+
+def _content(here: Content, there: Content) -> Iterator[str]:
+    match here, there:
+        case Ext(), Ext():
+            yield from _unlike(here, there)
+        case Swap(), Swap():
+            if here.uuid != there.uuid or here.label != there.label:
+                yield "the swap area has another UUID or label"
+        case _:
+            if describe(here) != describe(there):
+                yield f"holds {describe(there)}, not {describe(here)}"
+
+
+def _unlike(here: Ext, there: Ext) -> list[str]:
+    """What differs between two superblocks that should be each other's mirror."""
+    if mark.is_marked(there.superblock):
+        return ["is marked as an incomplete clone"]
+    facts = (
+        ("kind", here.kind, there.kind),
+        ("UUID", here.uuid, there.uuid),
+        ("label", here.label, there.label),
+        ("tuning", make.tuning(here.superblock), make.tuning(there.superblock)),
+    )
+    found = [f"its {name} differs" for name, one, other in facts if one != other]
+    if not here.superblock.clean:
+        found.append("the source's filesystem is not clean, its files were not compared")
+    if not there.superblock.clean:
+        found.append("its filesystem is not clean, its files were not compared")
+    return found
+
+
+def _trees(
+    place: Place, here: Ext, there: Ext, devices: tuple[Device, Device], ledger: Ledger
+) -> list[str]:
+    with ExitStack() as stack:
+        source, destination = (
+            stack.enter_context(mounted_tree(ledger, device, extent, kind, writable=False))
+            for device, extent, kind in zip(
+                devices, (place.source, place.destination), (here.kind, there.kind), strict=True
+            )
+        )
+        return files.differences(source, destination)
+
+
+def _bytes(place: Place, devices: tuple[Device, Device]) -> list[str]:
+    size = min(place.source.size, place.destination.size)
+    here, there = (Extent(extent.start, size) for extent in (place.source, place.destination))
+    if place.destination.size < place.source.size:
+        return ["is smaller than the source's"]
+    return [] if raw.same(devices[0], here, devices[1], there) else ["its bytes differ"]
