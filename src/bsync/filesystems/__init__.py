@@ -1,0 +1,1 @@
+"""What bsync knows of each kind of filesystem.  Pure, but for reading inode tables."""
