@@ -10,15 +10,16 @@ from pathlib import Path
 
 from benchlib.disks import attached, mounted, mounted_image
 from benchlib.proc import find_program, run
+from bsync.engines import rsync
 
 BSYNC = "bsync"
 RSYNC_PLAIN = "rsync -aHAX"
 RSYNC_AS_BSYNC = "rsync (as bsync runs it)"
 
-# What bsync itself runs; to be kept the same as in its source.
-BSYNC_RSYNC = ("-aHAXS", "--numeric-ids", "--delete", "--modify-window=-1", "--stats")
+# What bsync itself runs, taken from its source.
+BSYNC_RSYNC = (*rsync.OPTIONS, "--info=progress2", "--stats")
 BSYNC_MKFS = ("mkfs.ext4", "-q", "-F")
-BSYNC_MOUNT = "rw"
+BSYNC_MOUNT = "rw,noatime"
 
 PLAIN_RSYNC = ("-aHAX",)
 PLAIN_MKFS = ("mkfs.ext4", "-q", "-F")

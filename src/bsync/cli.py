@@ -14,6 +14,7 @@ import click
 
 from bsync import __version__
 from bsync.errors import Usage
+from bsync.say import say
 from bsync.units import parse_size
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Commands(click.Group):
     """A group whose first word may be left out: `bsync SRC DEST` is `bsync clone SRC DEST`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            raise Usage("no SRC and DEST given", "bsync --help shows commands and options")
         known = {*self.commands, "-h", "--help", "--version"}
         if args and args[0] not in known:
             args = [DEFAULT, *args]
@@ -53,7 +56,7 @@ class Commands(click.Group):
 def _both(function: _Command) -> _Command:
     """SRC and DEST."""
     for name in ("DEST", "SRC"):
-        function = click.argument(name.lower(), metavar=name)(function)
+        function = click.argument(name.lower(), metavar=name, type=click.Path())(function)
     return function
 
 
@@ -88,7 +91,7 @@ def _planning(function: _Command) -> _Command:
     return function
 
 
-@click.group(cls=Commands, context_settings=CONTEXT, no_args_is_help=True)
+@click.group(cls=Commands, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="bsync", message="%(prog)s %(version)s")
 def main() -> None:
     """Clone and synchronise disks at the filesystem level.
@@ -147,13 +150,12 @@ def verify(src: str, dest: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("src", metavar="SRC")
+@click.argument("src", metavar="SRC", type=click.Path())
 @_json
 def inspect(src: str, as_json: bool) -> None:
     """Show what is on SRC."""
     from bsync import explain, pipeline
     from bsync.report import reporting
-    from bsync.say import say
 
     with reporting(as_json=as_json):
         side = pipeline.inspect(src)
@@ -185,10 +187,10 @@ def _request(src: str, dest: str, create: int | None = None, **options: Any) -> 
 
 def _confirmed(plan: Plan) -> bool:
     """Ask the one question there is.  Without a terminal nobody can answer it: no."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
         return False
-    prompt = f"Destroy this on {plan.destination.word}? Type yes to go on: "
+    say(f"Destroy this on {plan.destination.word}?")
     try:
-        return input(prompt).strip().lower() == "yes"
+        return input("Type yes to go on: ").strip().lower() == "yes"
     except EOFError:
         return False

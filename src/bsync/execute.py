@@ -169,7 +169,7 @@ def _write_table(step: WriteTable, context: Context) -> None:
     if step.script:
         run(
             "sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe", "never",
-            "--wipe-partitions", "never", destination.path, given=step.script,
+            "--wipe-partitions", "never", destination.path, given=step.script.encode(),
         )  # fmt: skip
         destination.flush()
 

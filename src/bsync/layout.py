@@ -158,8 +158,14 @@ def describe(content: Content) -> str:
         case Foreign(kind=kind):
             return kind or "unknown data"
         case Ext(kind=kind):
-            return " ".join(filter(None, (kind, content.label and f'"{content.label}"')))
+            return " ".join(filter(None, (kind, _quoted(content.label))))
         case Swap(hibernated=True):
             return "swap with a hibernation image"
         case Swap(label=label):
-            return " ".join(filter(None, ("swap", label and f'"{label}"')))
+            return " ".join(filter(None, ("swap", _quoted(label))))
+
+
+def _quoted(label: str) -> str:
+    """A label as it may stand within a line: what cannot be printed is escaped."""
+    quoted = f'"{label}"' if label.isprintable() else repr(label)
+    return quoted if label else ""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar
 
-from bsync.errors import BsyncError, Unavailable
+from bsync.errors import BsyncError, Stopped, Unavailable
 
 ROOT = Path(os.environ.get("BSYNC_RUNTIME_DIR") or "/run/bsync")
 
@@ -81,7 +81,11 @@ class Ledger:
 
     def _release(self, entry: int, resource: Resource) -> None:
         try:
-            resource.release()
+            try:
+                resource.release()
+            except Stopped:  # it comes once; what it interrupted is done again
+                self._release(entry, resource)
+                raise
             self.note({"entry": entry, "event": "released"})
         except (BsyncError, OSError) as error:
             self.failures.append(_one_line(error))
@@ -121,14 +125,21 @@ def opened(root: Path = ROOT) -> Iterator[Ledger]:
 
 
 def recover(rebuild: Rebuild, root: Path = ROOT) -> tuple[list[str], list[str]]:
-    """Release what dead runs left behind.  Returns what was released, and what could not be."""
+    """Release what dead runs left behind.  Returns what was released, and what could not be.
+
+    Raises `Unavailable` where the ledgers cannot be read.
+    """
     released: list[str] = []
     failures: list[str] = []
-    if not root.exists():
-        return released, failures
-    with _exclusive(root):
-        for directory in sorted(path for path in root.iterdir() if path.is_dir()):
-            _recover_one(directory, rebuild, released, failures)
+    try:
+        if root.exists():
+            with _exclusive(root):
+                for directory in sorted(path for path in root.iterdir() if path.is_dir()):
+                    _recover_one(directory, rebuild, released, failures)
+    except OSError as error:
+        raise Unavailable(
+            f"cannot look for ledgers in {root}: {error.strerror}", "run as root"
+        ) from None
     return released, failures
 
 

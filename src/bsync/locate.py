@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def parse(word: str) -> Locator:
     scheme, rest = match.groups()
     if scheme not in _PARSERS:
         known = ", ".join(f"{name}://" for name in _PARSERS)
-        raise Usage(f"{word}: unknown scheme {scheme}://", f"known are {known} and plain paths")
+        raise Usage(f"unknown scheme {scheme}://", f"known are {known} and plain paths")
     return _PARSERS[scheme](word, rest)
 
 
@@ -109,8 +110,9 @@ def _lvm(word: str, rest: str) -> LvmSnapshot:
 
 
 def _iscsi(word: str, rest: str) -> IscsiLun:
-    authority, _, path = rest.partition("/")
-    user, portal, port = _authority(word, authority)
+    user, address = _user(word, rest)
+    address, _, path = address.partition("/")
+    portal, port = _address(word, address)
     iqn, slash, lun = path.partition("/")
     iqn = iqn.lower()
     if len(iqn) > 223 or not _TARGET_NAME.fullmatch(iqn):
@@ -121,16 +123,24 @@ def _iscsi(word: str, rest: str) -> IscsiLun:
     return IscsiLun(portal, iqn, port, _lun(word, lun) if slash else None, user)
 
 
-def _authority(word: str, authority: str) -> tuple[str | None, str, int]:
-    """USER, PORTAL and PORT out of `[USER@]PORTAL[:PORT]`."""
-    quoted, at, address = authority.rpartition("@")
-    if ":" in quoted:
+def _user(word: str, rest: str) -> tuple[str | None, str]:
+    """USER, and what follows it, out of `[USER@]PORTAL[:PORT]/IQN[/LUN]`."""
+    quoted, at, address = rest.rpartition("@")
+    if not at:
+        return None, rest
+    if ":" in quoted:  # said first: every other message would repeat the password
         raise Usage(
             "a password does not belong into a URL: every process listing would show it",
             "give it in a file, in the environment, or at the prompt",
         )
-    if at and not quoted:
-        raise Usage(f"{word}: empty user name", "leave out the @, or name the user")
+    user = unquote(quoted, errors="surrogateescape")
+    if not user or not user.isprintable():
+        raise Usage(f"{word}: no valid user name", "leave out the @, or name the user")
+    return user, address
+
+
+def _address(word: str, address: str) -> tuple[str, int]:
+    """PORTAL and PORT out of `PORTAL[:PORT]`."""
     match = re.fullmatch(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::([0-9]{1,5}))?", address)
     if match is None:
         raise Usage(
@@ -138,10 +148,17 @@ def _authority(word: str, authority: str) -> tuple[str | None, str, int]:
             "write HOST, HOST:PORT, or an IPv6 address in brackets",
         )
     ipv6, host, port = match.groups()
-    valid = _IPV6.fullmatch(ipv6) if ipv6 is not None else _HOST_NAME.fullmatch(host)
+    valid = _HOST_NAME.fullmatch(host) if ipv6 is None else _is_ipv6(ipv6)
     if not valid:
         raise Usage(f"{word}: {address or 'nothing'} is not a portal's address or name")
-    return (unquote(quoted) if at else None), ipv6 or host, _port(word, port)
+    return ipv6 or host, _port(word, port)
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return bool(_IPV6.fullmatch(text) and ipaddress.IPv6Address(text))
+    except ValueError:
+        return False
 
 
 def _port(word: str, text: str | None) -> int:

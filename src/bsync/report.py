@@ -197,11 +197,16 @@ def _name(event: Event) -> str:
     return words.removeprefix("-")
 
 
+def _on_a_terminal() -> bool:
+    """A stream that was closed before the start is None."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
+
+
 @contextlib.contextmanager
 def reporting(*, as_json: bool) -> Iterator[Reporter]:
     """The reporter that fits where the output goes; it hears how the run ends."""
     reporter: Reporter = JsonReporter() if as_json else (
-        TerminalReporter() if sys.stderr.isatty() and sys.stdout.isatty() else PlainReporter()
+        TerminalReporter() if _on_a_terminal() else PlainReporter()
     )  # fmt: skip
     try:
         yield reporter

@@ -49,7 +49,7 @@ def run(
     *argv: str,
     failure: type[BsyncError] = CopyFailed,
     ok: Collection[int] = (0,),
-    given: str | None = None,
+    given: bytes | None = None,
     watch: Callable[[str], None] | None = None,
     timeout: float | None = None,
     pass_fds: Sequence[int] = (),
@@ -111,8 +111,8 @@ def _spawn(
     )
 
 
-def _collect(child: subprocess.Popen[bytes], given: str | None, timeout: float | None) -> str:
-    output, _ = child.communicate(None if given is None else given.encode(), timeout)
+def _collect(child: subprocess.Popen[bytes], given: bytes | None, timeout: float | None) -> str:
+    output, _ = child.communicate(given, timeout)
     return output.decode("utf-8", "replace")
 
 

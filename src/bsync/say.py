@@ -10,9 +10,20 @@ from bsync.errors import BsyncError
 
 def say(text: str, *, error: bool = False) -> None:
     """One line of output, whole or not at all."""
+    stream = sys.stderr if error else sys.stdout
+    encoding = getattr(stream, "encoding", None) or "utf-8"
     with contextlib.suppress(OSError, ValueError):
-        safe = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        print(safe, file=sys.stderr if error else sys.stdout, flush=True)
+        print(_readable(text, encoding), file=stream, flush=True)
+
+
+def _readable(text: str, encoding: str) -> str:
+    """What a name or a label from a disk says must not be able to steer the terminal."""
+    shown = "".join(c if c.isprintable() or c in "\n\t" else _escaped(c) for c in text)
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def say_error(error: BsyncError) -> None:

@@ -32,7 +32,7 @@ def both_sizes(first: int, second: int) -> tuple[str, str]:
 def parse_size(text: str) -> int:
     """Bytes out of 1048576, 10G, 1.5T (binary), 10GB (decimal), 512MiB.  Raises `Usage`."""
     match = re.fullmatch(
-        r"([0-9]{1,15})(\.[0-9]{1,6})?(?:([KMGTPE])(i?B)?|B)?", text, re.IGNORECASE
+        r"([0-9]{1,15})(\.[0-9]{1,6})?(?:([KMGTPE])(i?B)?|B)?", text, re.IGNORECASE | re.ASCII
     )
     if match is None or (match[2] and not match[3]):
         raise Usage(f"{text!r} is not a size", "write bytes, or a number with K, M, G or T")

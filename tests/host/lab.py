@@ -7,11 +7,13 @@ bsync's may be left by then.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +50,23 @@ class Part:
     type: str
 
 
+Started = subprocess.Popen[str]
+
+
+def wait_until(true: Callable[[], bool], story: Callable[[], str], seconds: float = 30) -> None:
+    """Wait for a condition; a failed test, telling the story, if it does not come true."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, story()
+        time.sleep(0.01)
+
+
+def digest(image: Path) -> str:
+    """What an image holds, in short."""
+    with image.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class Lab:
     """A directory for images, and a runtime directory of its own for bsync."""
 
@@ -56,6 +75,10 @@ class Lab:
         self.runtime = folder / "run"
         self.environment = {**os.environ, "BSYNC_RUNTIME_DIR": str(self.runtime)}
         self.environment.pop("BSYNC_DEBUG", None)
+        # Stand-ins for programs go there, and by it every process of this lab is known: bsync
+        # gives its children nothing of its own environment but the search path.
+        self.programs = folder / "programs"
+        self.environment["PATH"] = f"{self.programs}:{os.environ.get('PATH', os.defpath)}"
 
     # --- images ---------------------------------------------------------------------------
 
@@ -132,7 +155,53 @@ class Lab:
         assert run.status == status, f"status {run.status}, not {status}:\n{run.out}{run.err}"
         return run
 
+    def start(self, *words: str | Path, launcher: tuple[str, ...] = ("-m", "bsync")) -> Started:
+        """Start bsync, and do not wait for it; `launcher` is what Python runs."""
+        return subprocess.Popen(
+            [sys.executable, *launcher, *map(str, words)],
+            env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, errors="surrogateescape",
+        )  # fmt: skip
+
+    def faulty(self, point: str, count: int, signal: str, *words: str | Path) -> Run:
+        """Run bsync under `faults`: the `count`th time at `point`, it gets `signal`."""
+        driver = str(Path(__file__).with_name("faults.py"))
+        child = self.start(*words, launcher=(driver, point, str(count), signal))
+        out, err = child.communicate()
+        assert "Traceback" not in err + out, err + out
+        return Run(child.returncode, out, err)
+
+    def stand_in(self, program: str, script: str) -> Path:
+        """A shell script that runs in place of `program`."""
+        self.programs.mkdir(exist_ok=True)
+        path = self.programs / program
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        return path
+
     # --- what must hold -------------------------------------------------------------------
+
+    def left(self) -> list[str]:
+        """Everything of bsync's that this lab's runs have not released yet, in any namespace."""
+        found = [f"ledger {path.name}" for path in self.runtime.glob("*") if path.name != "lock"]
+        found += [f"loop {row}" for row in self._loops()]
+        ours = str(self.folder).encode()
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                if ours in (process / "environ").read_bytes():
+                    found.append(f"process {(process / 'cmdline').read_bytes()!r}")
+                if ours in (process / "mountinfo").read_bytes():
+                    found.append(f"mount seen by {process.name}")
+        return found
+
+    def _loops(self) -> list[dict[str, str]]:
+        command = ("losetup", "--json", "--list", "--output", "NAME,BACK-FILE")
+        rows = json.loads(call(*command) or "{}").get("loopdevices", [])
+        return [row for row in rows if str(row["back-file"]).startswith(f"{self.folder}/")]
+
+    def assert_all_goes(self) -> None:
+        """Whatever is left goes by itself, soon."""
+        wait_until(lambda: not self.left(), lambda: f"left behind: {self.left()}")
 
     def assert_clean(self, image: Path, part: Part | None = None) -> None:
         """e2fsck -fn finds nothing on the filesystem."""
@@ -141,11 +210,7 @@ class Lab:
 
     def assert_nothing_left(self) -> None:
         """No loop device, mount, process or ledger of bsync's that this lab knows of."""
-        loops = json.loads(call("losetup", "--json", "--list", "--output", "NAME,BACK-FILE") or "{}")
-        ours = [
-            row for row in loops.get("loopdevices", [])
-            if str(row.get("back-file", "")).startswith(str(self.folder))
-        ]  # fmt: skip
+        ours = self._loops()
         assert not ours, f"left attached: {ours}"
         mounts = Path("/proc/self/mountinfo").read_text()
         assert str(self.folder) not in mounts, f"left mounted: {mounts}"

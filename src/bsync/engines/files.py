@@ -38,7 +38,14 @@ def differences(source: Tree, destination: Tree) -> list[str]:
         for path in sorted({*here, *there})
         if here.get(path) != there.get(path)
     ]
-    return [*rsync.differences(source.path, destination.path), *flags]
+    files = list(attributes.find(source.path, source.remarkable.sparse).values())
+    data = [
+        f"contents    {os.fsdecode(path)}"
+        for path, *_ in files
+        if not sparse.same_data(source.path, destination.path, path)
+    ]
+    holed = [path for names in files for path in names]
+    return [*rsync.differences(source.path, destination.path, holed), *data, *flags]
 
 
 def _attributes(tree: Tree) -> dict[bytes, attributes.Attributes]:

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,13 +59,29 @@ def mirror(
     return first + _pass(source, destination, advance, checksum)
 
 
-def differences(source: Path, destination: Path) -> list[str]:
-    """Every path that differs in contents or in any attribute, as rsync itemises it."""
+def differences(source: Path, destination: Path, holed: Sequence[bytes]) -> list[str]:
+    """Every path that differs in contents or in any attribute, as rsync itemises it.
+
+    Of the files with large holes (`holed`, relative paths) only the attributes are compared.
+    """
+    patterns = b"".join(b"/" + _literal(path) + b"\0" for path in holed)
+    found = _compare(source, destination, patterns, "--checksum", "--exclude-from=-")
+    if holed:
+        found += _compare(source, destination, b"\0".join(holed), "--files-from=-")
+    return found
+
+
+def _compare(source: Path, destination: Path, given: bytes, *how: str) -> list[str]:
     result = run(
-        "rsync", *OPTIONS, "--dry-run", "--checksum", "--itemize-changes", "--out-format=%i %n",
-        f"{source}/", f"{destination}/",
+        "rsync", *OPTIONS, "--dry-run", "--itemize-changes", "--out-format=%i %n", "--from0", *how,
+        f"{source}/", f"{destination}/", given=given,
     )  # fmt: skip
     return [line for line in result.output.splitlines() if line.strip()]
+
+
+def _literal(path: bytes) -> bytes:
+    """The pattern that matches just `path`."""
+    return re.sub(rb"([\\*?\[])", rb"\\\1", path)
 
 
 def _pass(

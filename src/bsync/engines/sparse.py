@@ -29,6 +29,28 @@ def copy_all(source: Path, destination: Path, groups: list[list[bytes]]) -> Tran
     return total
 
 
+def same_data(source: Path, destination: Path, name: bytes) -> bool:
+    """Whether both files called `name` hold the same bytes; holes are read on neither side."""
+    try:
+        with (
+            open(os.path.join(os.fsencode(source), name), "rb", 0) as here,
+            open(os.path.join(os.fsencode(destination), name), "rb", 0, opener=_nofollow) as there,
+        ):
+            size = os.fstat(here.fileno()).st_size
+            extents = [*_data(here.fileno(), size), *_data(there.fileno(), size)]
+            return size == os.fstat(there.fileno()).st_size and all(
+                os.pread(here.fileno(), _PIECE, at) == os.pread(there.fileno(), _PIECE, at)
+                for start, end in extents
+                for at in range(start, end, _PIECE)
+            )
+    except OSError:
+        return False
+
+
+def _nofollow(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW)
+
+
 def _copy(source: bytes, destination: bytes, names: list[bytes]) -> Transfer:
     first, *links = names
     there = os.path.join(destination, first)

@@ -70,7 +70,7 @@ def _shared_out(parts: list[Partition], least: list[int], room: int) -> list[int
     total = sum(lost)
     share = [loss * spare // total if total else 0 for loss in lost]
     return [
-        min(part.extent.size, low + extra)
+        min(part.extent.size, low + extra // MIB * MIB)
         for part, low, extra in zip(parts, least, share, strict=True)
     ]
 
@@ -85,7 +85,6 @@ def _placed(source: Disk, parts: list[Partition], sizes: list[int], first: int) 
             at = (begin if not inside else at) + MIB
             inside = True
         start = at if not result and not inside else _up(at)
-        size = size // MIB * MIB or size
         result[part.number] = Extent(start, size)
         at = start + size
         end = at if _is_logical(source, part) else end

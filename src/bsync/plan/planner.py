@@ -138,11 +138,12 @@ def _lost(part: Partition) -> str:
 def _plan_boot(draft: _Draft, source: Disk, destination: Layout, decision: Decision) -> None:
     """The boot code goes in last; a disk that could boot half-written is disarmed first."""
     there = destination if isinstance(destination, Disk) and not decision.write else None
-    same_gap = there is not None and there.gap == source.gap
-    same_code = there is not None and there.boot_code == source.boot_code
     copies = any(not isinstance(step, WriteTable) for step in draft.steps)
     bootable = any(source.boot_code[:BOOT_PROGRAM])
-    disarmed = there.incomplete if there else bool(decision.write and decision.write.records)
+    records = decision.write.records if decision.write else ()
+    same_gap = there.gap[: len(source.gap)] == source.gap if there else not source.gap
+    same_code = there.boot_code == source.boot_code if there else bool(records) and not bootable
+    disarmed = there.incomplete if there else bool(records)
     if bootable and copies and not disarmed:
         draft.steps.append(Disarm("an unfinished clone must not boot"))
     if same_code and same_gap and not (bootable and copies):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from bsync.acquire.block import Device
 from bsync.errors import Unavailable
 from bsync.filesystems.ext import superblock
@@ -12,19 +14,32 @@ from bsync.units import MIB
 
 _EXT = ("ext2", "ext3", "ext4", "ext4dev")
 _NOTHING, _AMBIVALENT = 2, 8  # exit statuses of blkid --probe
+# Of the ways in which blkid speaks, only udev's tells every label unambiguously.
+_NAMES = {
+    "ID_FS_TYPE": "TYPE",
+    "ID_FS_UUID_ENC": "UUID",
+    "ID_FS_LABEL_ENC": "LABEL",
+    "ID_PART_TABLE_TYPE": "PTTYPE",
+}
 
 
 def signatures(device: Device, extent: Extent) -> dict[str, str]:
-    """What blkid finds in `extent`: TYPE, PTTYPE, UUID, LABEL and the like."""
+    """What blkid finds in `extent`: TYPE, PTTYPE, UUID and LABEL."""
     result = run(
-        "blkid", "--probe", "--output", "export", "--offset", str(extent.start),
+        "blkid", "--probe", "--output", "udev", "--offset", str(extent.start),
         "--size", str(extent.size), device.path,
         ok=(0, _NOTHING, _AMBIVALENT), failure=Unavailable,
     )  # fmt: skip
     if result.status == _AMBIVALENT:
         return {"TYPE": "signatures of several kinds"}
-    lines = (line.partition("=") for line in result.output.splitlines())
-    return {key: value for key, _, value in lines}
+    lines = (line.partition("=") for line in result.output.split("\n"))
+    return {_NAMES[key]: _decoded(value) for key, _, value in lines if key in _NAMES}
+
+
+def _decoded(text: str) -> str:
+    """As blkid encodes what may be in a label: a byte that could confuse is \\xHH."""
+    found = re.sub(rb"\\x([0-9a-f]{2})", lambda hit: bytes([int(hit[1], 16)]), text.encode())
+    return found.decode("utf-8", "surrogateescape")
 
 
 def content_of(device: Device, extent: Extent) -> Content:

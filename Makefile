@@ -1,0 +1,47 @@
+# bsync: `make demo` shows it, `make test` tests it; both install what they need.
+
+# The system's own Python, so that its venv module comes from the package in packages.txt.
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: install demo test test-unit test-host test-boot bench docs clean
+
+install: .venv/installed docs
+
+.venv/installed: pyproject.toml packages.txt tools/install-packages
+	tools/install-packages run install
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+# Man page and shell completions, made from the declaration of the options, put where
+# `man` and the shells find them in this environment.
+docs: .venv/installed
+	$(BIN)/python tools/make_docs.py .venv/share
+
+demo: install
+	demo/demo.sh
+
+test: install
+	tools/install-packages test
+	$(PYTEST)
+
+test-unit: install
+	tools/install-packages test
+	$(PYTEST) tests/unit tests/plans
+
+test-host: install
+	tools/install-packages test
+	$(PYTEST) tests/host tests/fuzz
+
+test-boot: install
+	tools/install-packages test
+	$(PYTEST) tests/boot
+
+bench: install
+	tools/install-packages bench
+	$(BIN)/python bench/run.py --output docs/benchmarks.md
+
+clean:
+	rm -rf .venv build src/*.egg-info

@@ -1,0 +1,128 @@
+"""bsync with a fault in it: `python faults.py POINT COUNT SIGNAL WORD...`
+
+Runs `bsync WORD...`, and sends the signal to itself at the COUNTth time that it comes to
+POINT.  SIGKILL so stands for every way of dying without a chance to clean up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bsync import __main__ as command
+from bsync import execute, ledger, run
+from bsync.acquire import block, loop, mount
+from bsync.engines import rsync
+
+Hit = Callable[[], None]
+
+# Before or after each call of what: an owner and the name of a function in it.
+_BEFORE = {
+    "before-line": (ledger.Ledger, "note"),
+    "before-write": (block.Device, "write"),
+    "before-child": (execute, "run"),
+    "before-unmounting": (mount.Mount, "release"),
+    "before-detaching": (loop.Loop, "release"),
+    "before-closing": (ledger.Ledger, "close"),
+}
+_AFTER = {
+    "after-line": (ledger.Ledger, "note"),
+    "after-child": (execute, "run"),
+    "after-step": (execute, "_carry_out"),
+    "after-spawn": (run, "_spawn"),
+    "in-spawn": (subprocess.Popen, "_execute_child"),
+    "after-mounting": (mount.Mount, "acquire"),
+    "after-attaching": (loop.Loop, "acquire"),
+}
+
+
+def _counter(count: int, number: int) -> Hit:
+    left = count
+
+    def hit() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), number)
+
+    return hit
+
+
+def _patch(owner: Any, name: str, hit: Hit, *, after: bool) -> None:
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def patched(*args: Any, **options: Any) -> Any:
+        if not after:
+            hit()
+        result = original(*args, **options)
+        if after:
+            hit()
+        return result
+
+    setattr(owner, name, patched)
+
+
+def _tear(hit: Hit) -> None:
+    """Leave half of a ledger's line behind."""
+    whole = ledger.Ledger.note
+
+    def note(self: Any, line: Any) -> None:
+        os.write(self._descriptor, json.dumps(line).encode()[:20])
+        hit()
+        os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - 20)
+        whole(self, line)
+
+    ledger.Ledger.note = note  # type: ignore[method-assign]
+
+
+def _watch_copy(count: int, number: int) -> None:
+    """Hit while rsync is at work and the destination holds `count` names; it is slowed down
+    so that there is a while to hit."""
+    setattr(rsync, "OPTIONS", (*rsync.OPTIONS, "--bwlimit=1000"))  # noqa: B010
+
+    def watch() -> None:
+        while True:
+            for folder in ledger.ROOT.glob("*/destination-*"):
+                with contextlib.suppress(OSError):
+                    if len(os.listdir(folder)) >= count and _is_mounted(folder):
+                        os.kill(os.getpid(), number)
+                        return
+            time.sleep(0.001)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _is_mounted(folder: Path) -> bool:
+    return f" {folder} " in Path("/proc/self/mountinfo").read_text()
+
+
+def main() -> None:
+    point, count, number = sys.argv[1], int(sys.argv[2]), signal.Signals[f"SIG{sys.argv[3]}"]
+    sys.argv = ["bsync", *sys.argv[4:]]
+    hit = _counter(count, number)
+    if point in _BEFORE:
+        _patch(*_BEFORE[point], hit, after=False)
+    elif point in _AFTER:
+        _patch(*_AFTER[point], hit, after=True)
+    elif point == "torn-line":
+        _tear(hit)
+    elif point == "in-copy":
+        _watch_copy(count, number)
+    else:
+        raise SystemExit(f"no such point: {point}")
+    command.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""ext2, ext3 and ext4 of every make: what a clone on the same size and on a larger one keeps."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from lab import MIB, Lab, call
+from trees import assert_same_tree
+
+# Name, size in MiB, how the source is made, how it is tuned afterwards.
+Variant = tuple[str, int, str, str]
+VARIANTS: tuple[Variant, ...] = (
+    ("ext2", 16, "-t ext2", ""),
+    ("ext2-1k-128", 12, "-t ext2 -b 1024 -I 128", ""),
+    ("ext2-2k-256", 16, "-t ext2 -b 2048 -I 256", ""),
+    ("ext2-4k-512", 24, "-t ext2 -b 4096 -I 512", ""),
+    ("ext2-revision-0", 8, "-t ext2 -r 0", ""),
+    ("ext2-revision-0-4k", 16, "-t ext2 -r 0 -b 4096", ""),
+    ("ext2-no-features", 8, "-t ext2 -O none -I 128", ""),
+    ("ext2-plain", 12, "-t ext2 -O none,filetype,sparse_super", ""),
+    ("ext3", 32, "-t ext3", ""),
+    ("ext3-1k-128", 16, "-t ext3 -b 1024 -I 128", ""),
+    ("ext3-1k-512", 16, "-t ext3 -b 1024 -I 512", ""),
+    ("ext3-no-dir-index", 16, "-t ext3 -O ^dir_index,^large_file", ""),
+    ("ext4-64bit-csum", 32, "-t ext4 -O 64bit,metadata_csum", ""),
+    ("ext4-32bit-csum", 32, "-t ext4 -O ^64bit,metadata_csum", ""),
+    ("ext4-64bit-no-csum", 32, "-t ext4 -O 64bit,^metadata_csum,^uninit_bg", ""),
+    ("ext4-uninit-bg", 32, "-t ext4 -O ^metadata_csum,uninit_bg", ""),
+    ("ext4-csum-seed", 32, "-t ext4 -O metadata_csum_seed", ""),
+    ("ext4-csum-seed-orphan-file", 32, "-t ext4 -O metadata_csum_seed,orphan_file", ""),
+    ("ext4-no-journal", 16, "-t ext4 -O ^has_journal", ""),
+    ("ext4-no-journal-128", 16, "-t ext4 -O ^has_journal -I 128 -b 1024", ""),
+    ("ext4-no-flex", 32, "-t ext4 -O ^flex_bg", ""),
+    ("ext4-flex-1", 32, "-t ext4 -G 1", ""),
+    ("ext4-flex-4-1k", 48, "-t ext4 -b 1024 -G 4", ""),
+    ("ext4-no-extents", 32, "-t ext4 -O ^extent,^64bit", ""),
+    ("ext4-no-extra", 32, "-t ext4 -O ^extra_isize,^huge_file,^dir_nlink", ""),
+    ("ext4-no-resize", 32, "-t ext4 -O ^resize_inode", ""),
+    ("ext4-bigalloc", 64, "-t ext4 -O bigalloc -C 16384", ""),
+    ("ext4-bigalloc-1k", 64, "-t ext4 -O bigalloc -b 1024 -C 65536", ""),
+    ("ext4-inline-data", 32, "-t ext4 -O inline_data", ""),
+    ("ext4-ea-inode", 32, "-t ext4 -O ea_inode", ""),
+    ("ext4-quota", 32, "-t ext4 -O quota", ""),
+    ("ext4-quota-all", 32, "-t ext4 -O quota,project -E quotatype=usrquota:grpquota:prjquota", ""),
+    ("ext4-quota-user", 32, "-t ext4 -O quota -E quotatype=usrquota", ""),
+    ("ext4-project", 32, "-t ext4 -O project", ""),
+    ("ext4-sparse-super2", 48, "-t ext4 -b 1024 -O sparse_super2,^resize_inode", ""),
+    ("ext4-meta-bg", 48, "-t ext4 -b 1024 -O meta_bg,^resize_inode", ""),
+    ("ext4-meta-bg-32", 48, "-t ext4 -b 1024 -O meta_bg,^resize_inode,^64bit,^metadata_csum", ""),
+    ("ext4-large-dir", 32, "-t ext4 -O large_dir", ""),
+    ("ext4-fast-commit", 32, "-t ext4 -O fast_commit -J size=8", ""),
+    ("ext4-big-journal", 64, "-t ext4 -J size=24", ""),
+    ("ext4-small-journal", 64, "-t ext4 -b 1024 -J size=1", ""),
+    ("ext4-inode-1024", 32, "-t ext4 -I 1024", ""),
+    ("ext4-many-inodes", 32, "-t ext4 -i 1024", ""),
+    ("ext4-few-inodes", 32, "-t ext4 -N 64", ""),
+    ("ext4-small-groups", 48, "-t ext4 -b 1024 -g 4096", ""),
+    ("ext4-stride", 32, "-t ext4 -E stride=16,stripe_width=64", ""),
+    ("ext4-reserved-none", 32, "-t ext4 -m 0", ""),
+    ("ext4-reserved-20", 32, "-t ext4 -m 20", ""),
+    ("ext4-hash-tea", 32, "-t ext4", "-E hash_alg=tea"),
+    ("ext4-hash-legacy", 32, "-t ext4", "-E hash_alg=legacy"),
+    ("ext4-checked", 32, "-t ext4", "-c 25 -i 90d -e remount-ro"),
+    ("ext4-checked-seconds", 32, "-t ext4", "-c 1 -i 4321s -e panic"),
+    ("ext4-reserved-owner", 32, "-t ext4", "-u 1000 -g 100 -r 321"),
+    ("ext4-mount-options", 32, "-t ext4", "-o journal_data_writeback,debug,^acl,nodelalloc"),
+    ("ext4-mount-options-2", 32, "-t ext4", "-o journal_data,^user_xattr,bsdgroups,nobarrier"),
+    ("ext4-no-mount-options", 32, "-t ext4", "-o ^user_xattr,^acl"),
+    ("ext4-mount-opts", 32, "-t ext4", "-E mount_opts=nodelalloc"),
+    ("ext4-odd-size", 37, "-t ext4 -b 1024", ""),
+)
+
+KEPT = (
+    "Filesystem volume name", "Filesystem UUID", "Filesystem revision #", "Filesystem features",
+    "Default mount options", "Mount options", "Errors behavior", "Block size", "Cluster size",
+    "Inode size", "First inode", "Flex block group size", "Maximum mount count", "Check interval",
+    "Reserved blocks uid", "Reserved blocks gid", "Directory Hash Seed", "Default directory hash",
+    "Total journal size", "Journal length", "Fast commit length", "Checksum type",
+    "Required extra isize", "Desired extra isize", "First block", "User quota inode",
+    "Group quota inode",
+)  # fmt: skip
+
+
+def header(lab: Lab, image: Path) -> dict[str, str]:
+    """What `dumpe2fs -h` says, by its own names."""
+    with lab.attached(image, read_only=True) as device:
+        lines = call("dumpe2fs", "-h", device).splitlines()
+    rows = (line.partition(":") for line in lines)
+    return {name: value.strip() for name, _, value in rows}
+
+
+def folder(lab: Lab) -> Path:
+    """A few files, for `mke2fs -d`."""
+    top = lab.folder / "tree"
+    (top / "a" / "b" / "c").mkdir(parents=True)
+    for number in range(12):
+        (top / "a" / f"file-{number}").write_bytes(os.urandom(number * 700))
+    os.link(top / "a" / "file-3", top / "a" / "b" / "link")
+    (top / "a" / "symlink").symlink_to("b/c")
+    (top / "long-symlink").symlink_to("x" * 200)
+    return top
+
+
+def made(lab: Lab, size: int, how: str, tuned: str) -> Path:
+    image = lab.image("source.img", size)
+    words = how.split()
+    lab.make(image, None, "mke2fs", "-q", "-F", "-L", "the label", "-d", str(folder(lab)), *words)
+    if tuned:
+        lab.make(image, None, "tune2fs", *tuned.split())
+    return image
+
+
+def assert_kept(here: dict[str, str], there: dict[str, str]) -> None:
+    differ = {key: (here.get(key), there.get(key)) for key in KEPT if here.get(key) != there.get(key)}
+    assert not differ, f"(source, destination): {differ}"
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=[variant[0] for variant in VARIANTS])
+def test_same_size_keeps_everything(lab: Lab, variant: Variant) -> None:
+    _, size, how, tuned = variant
+    source = made(lab, size * MIB, how, tuned)
+    target = lab.image("target.img", size * MIB)
+
+    lab.bsync(source, target)
+    here, there = header(lab, source), header(lab, target)
+    assert_kept(here, there)
+    for key in ("Block count", "Inode count", "Reserved block count", "Blocks per group"):
+        assert here[key] == there[key], key
+    lab.assert_clean(target)
+    assert_same_tree(lab, source, target)
+    assert "identical" in lab.bsync("verify", source, target).out
+    assert "done: 0 files, 0 bytes transferred" in lab.bsync(source, target).out
+    assert_kept(here, header(lab, target))
+    lab.assert_clean(target)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=[variant[0] for variant in VARIANTS])
+def test_larger_size_keeps_what_does_not_depend_on_it(lab: Lab, variant: Variant) -> None:
+    _, size, how, tuned = variant
+    source = made(lab, size * MIB, how, tuned)
+    larger = size * MIB * 5 // 2 + 7 * 4096
+    target = lab.image("target.img", larger)
+
+    lab.bsync(source, target)
+    here, there = header(lab, source), header(lab, target)
+    assert_kept(here, there)
+    blocks, reserved = int(there["Block count"]), int(there["Reserved block count"])
+    assert blocks * int(there["Block size"]) > larger - 9 * MIB, "mke2fs may drop a last group"
+    assert int(there["Inode count"]) >= int(here["Inode count"])
+    wanted = int(here["Reserved block count"]) * blocks / int(here["Block count"])
+    assert abs(reserved - wanted) <= int(there["Cluster size"] or 0) // 1024 + 1 \
+        if "Cluster size" in there else abs(reserved - wanted) <= 1
+    lab.assert_clean(target)
+    assert "identical" in lab.bsync("verify", source, target).out
+    assert "done: 0 files, 0 bytes transferred" in lab.bsync(source, target).out

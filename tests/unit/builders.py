@@ -1,0 +1,211 @@
+"""Layouts to plan with: plain ones to vary by hand, and strategies for arbitrary ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from hypothesis import strategies as st
+
+from bsync.bootcode import disarmed
+from bsync.filesystems.ext import mark
+from bsync.filesystems.ext.superblock import Superblock
+from bsync.layout import Bare, Blank, Content, Disk, Ext, Extent, Foreign, Partition, Side, Swap
+from bsync.layout import Table as Table
+from bsync.units import MIB
+
+UUID = "11111111-2222-4333-8444-555555555555"
+OTHER = "99999999-2222-4333-8444-555555555555"
+SEED = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
+PLAIN = frozenset({"ext_attr", "filetype", "sparse_super", "large_file"})
+MODERN = PLAIN | {
+    "has_journal", "resize_inode", "dir_index", "extent", "64bit", "flex_bg", "huge_file",
+    "dir_nlink", "extra_isize", "metadata_csum",
+}  # fmt: skip
+
+_DEFAULT = Superblock(
+    uuid=UUID,
+    label="root",
+    block_size=4096,
+    cluster_size=4096,
+    blocks=64 * MIB // 4096,
+    free_blocks=48 * MIB // 4096,
+    reserved_blocks=819,
+    blocks_per_group=32768,
+    first_data_block=0,
+    inodes=16384,
+    free_inodes=16000,
+    inodes_per_group=16384,
+    inode_size=256,
+    features=MODERN,
+    state=1,
+    revision=1,
+    descriptor_size=64,
+    first_meta_bg=0,
+    groups_per_flex=16,
+    reserved_gdt_blocks=7,
+    journal_inode=8,
+    journal_size=4 * MIB,
+    hash_seed=SEED,
+    hash_version=1,
+    default_mount_options=frozenset({"user_xattr", "acl"}),
+    mount_options="",
+    errors_behaviour=1,
+    max_mount_count=-1,
+    check_interval=0,
+    reserved_uid=0,
+    reserved_gid=0,
+    quota_inodes=(0, 0, 0),
+)
+
+
+def superblock(**changes: Any) -> Superblock:
+    """A clean ext4 of 64 MiB, a quarter of it used, with `changes`."""
+    return dataclasses.replace(_DEFAULT, **changes)
+
+
+def ext(**changes: Any) -> Ext:
+    """An ext4 with that superblock."""
+    return Ext("ext4", superblock(**changes))
+
+
+def marked(source: Ext) -> Ext:
+    """An unfinished mirror of `source`."""
+    sb = source.superblock
+    return Ext(
+        source.kind,
+        dataclasses.replace(sb, uuid=mark.marker_uuid(sb.uuid), label=mark.LABEL),
+    )
+
+
+def bare(content: Content | None = None, size: int = 64 * MIB, word: str = "there.img") -> Side:
+    """A side without a table."""
+    return Side(word, "image file", Bare(size, 512, Blank() if content is None else content))
+
+
+def part(
+    number: int, start: int, size: int, content: Content | None = None, type_: str = "83"
+) -> Partition:
+    """A partition; start and size in MiB."""
+    content = Blank() if content is None else content
+    return Partition(number, Extent(start * MIB, size * MIB), type_, content)
+
+
+def dos(
+    *parts: Partition, size: int = 256 * MIB, boot: bytes = b"", gap: bytes = b"",
+    sector: int = 512,
+) -> Disk:  # fmt: skip
+    """A disk with a DOS table."""
+    code = boot.ljust(446, b"\0")
+    records = [(0, code + bytes(64) + b"\x55\xaa")]
+    first = min((p.extent.start for p in parts), default=512)
+    table = Table("dos", "0xdeadbeef", parts, tuple(records))
+    incomplete = boot[:440] == disarmed()
+    return Disk(size, sector, table, code, gap, first - 512, incomplete)
+
+
+def side(layout: Disk | Bare, word: str = "there.img") -> Side:
+    """Something to plan with."""
+    return Side(word, "image file", layout)
+
+
+# --- arbitrary ones -----------------------------------------------------------------------
+
+_OPTIONAL = sorted(MODERN - {"has_journal", "64bit"})
+
+
+@st.composite
+def superblocks(draw: st.DrawFn, most: int = 1 << 33) -> Superblock:
+    """Superblocks as mke2fs could have made them, of up to `most` bytes."""
+    block_size = draw(st.sampled_from((1024, 2048, 4096)))
+    first = int(block_size == 1024)
+    per_group = 8 * block_size
+    blocks = draw(st.integers(MIB // block_size, most // block_size))
+    groups = -(-(blocks - first) // per_group)
+    inode_size = draw(st.sampled_from((128, 256)))
+    inodes_per_group = 8 * draw(st.integers(4, block_size // 2))
+    inodes = groups * inodes_per_group
+    features = set(draw(st.sets(st.sampled_from(_OPTIONAL))))
+    features |= draw(st.sampled_from((set(), {"64bit"}, {"has_journal"})))
+    tables = inodes * inode_size // block_size + groups * 4
+    least = min(blocks, tables + 64)
+    used = draw(st.integers(least, blocks))
+    return superblock(
+        block_size=block_size,
+        cluster_size=block_size,
+        first_data_block=first,
+        blocks_per_group=per_group,
+        blocks=blocks,
+        free_blocks=blocks - used,
+        reserved_blocks=blocks // 20,
+        inodes=inodes,
+        inodes_per_group=inodes_per_group,
+        free_inodes=inodes - draw(st.integers(11, inodes)),
+        inode_size=inode_size,
+        features=frozenset(features),
+        descriptor_size=64 if "64bit" in features else 32,
+        reserved_gdt_blocks=draw(st.integers(0, 256)) if "resize_inode" in features else 0,
+        journal_inode=8 if "has_journal" in features else 0,
+        journal_size=draw(st.sampled_from((0, MIB, 4 * MIB, 64 * MIB)))
+        if "has_journal" in features
+        else 0,
+        groups_per_flex=16 if "flex_bg" in features else 1,
+    )
+
+
+def _some_ext(most: int) -> st.SearchStrategy[Content]:
+    def made(sb: Superblock, uuid: str, state: int, is_marked: bool) -> Content:
+        found = Ext("ext4", dataclasses.replace(sb, uuid=uuid, state=state))
+        return marked(found) if is_marked else found
+
+    state = st.sampled_from((1, 1, 1, 0))
+    uuid = st.sampled_from((UUID, OTHER))
+    return st.builds(made, superblocks(max(most, 2 * MIB)), uuid, state, st.booleans())
+
+
+def contents(most: int) -> st.SearchStrategy[Content]:
+    """Anything that may stand in `most` bytes."""
+    swap = st.builds(Swap, st.sampled_from((UUID, OTHER)), st.text(max_size=4), st.booleans())
+    foreign = st.sampled_from((Foreign(), Foreign("vfat", "1-2"), Foreign("LVM2_member", "x")))
+    blank: st.SearchStrategy[Content] = st.just(Blank())
+    return st.one_of(blank, foreign, swap, _some_ext(most), _some_ext(most))
+
+
+@st.composite
+def disks(draw: st.DrawFn) -> Disk:
+    """Disks with up to three primary, and logical partitions inside an extended one."""
+    sizes = draw(st.lists(st.integers(1, 400), min_size=0, max_size=6))
+    kind = draw(st.sampled_from(("dos", "dos", "gpt")))
+    at = draw(st.sampled_from((1, 2, 63)))
+    parts: list[Partition] = []
+    logical = kind == "dos" and (len(sizes) > 3 or draw(st.booleans()))
+    first = draw(st.integers(0, min(3, len(sizes)))) if logical else len(sizes)
+    for number, size in enumerate(sizes[:first], 1):
+        parts.append(part(number, at, size, draw(contents(size * MIB))))
+        at += size + draw(st.integers(0, 9))
+    if logical:
+        begin = at
+        for number, size in enumerate(sizes[first:], 5):
+            parts.append(part(number, at + 1, size, draw(contents(size * MIB))))
+            at += size + 1 + draw(st.integers(0, 9))
+        at = max(at, begin + 1)
+        parts.append(part(4, begin, at - begin, type_=draw(st.sampled_from(("5", "f", "85")))))
+    if kind == "gpt":
+        parts = [dataclasses.replace(p, type="L", uuid=UUID) for p in parts]
+    parts.sort(key=lambda found: found.number)
+    boot = draw(st.sampled_from((b"", b"\xeb\x63boot", disarmed())))
+    gap = draw(st.sampled_from((b"", b"core image")))
+    size = (at + 1 + draw(st.integers(0, 500))) * MIB
+    made = dos(*parts, size=size, boot=boot, gap=gap if kind == "dos" and parts else b"")
+    records = () if kind == "gpt" else made.table.records
+    table = dataclasses.replace(made.table, kind=kind, records=records)
+    return dataclasses.replace(made, table=table)
+
+
+@st.composite
+def sides(draw: st.DrawFn, word: str) -> Side:
+    """Anything that a survey may find."""
+    if draw(st.integers(0, 3)):
+        return side(draw(disks()), word)
+    size = draw(st.integers(1, 4000)) * MIB
+    return bare(draw(contents(size)), size, word)

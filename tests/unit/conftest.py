@@ -1,0 +1,34 @@
+"""The unit tier: no disks, no privileges, and no child process by accident."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from bsync import run
+
+# The same examples every time: a red run can be repeated, a green one means something.
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("repeatable")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "spawns: the test is about child processes, and may")
+
+
+@pytest.fixture(autouse=True)
+def no_child_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway refuses, unless the test says `spawns`."""
+    if request.node.get_closest_marker("spawns"):
+        return
+
+    def refuse(argv: tuple[str, ...], *_: object) -> None:
+        raise AssertionError(f"a unit test ran {argv}")
+
+    monkeypatch.setattr(run, "_spawn", refuse)

@@ -1,0 +1,43 @@
+"""The ways in which a run can end."""
+
+from __future__ import annotations
+
+import inspect
+import signal
+
+import pytest
+
+from bsync import errors
+from bsync.errors import MEANING, BsyncError, Status, Stopped
+
+KINDS = [
+    kind
+    for kind in vars(errors).values()
+    if inspect.isclass(kind) and issubclass(kind, BsyncError) and kind is not BsyncError
+]
+
+
+def test_every_status_has_a_meaning() -> None:
+    assert set(MEANING) == set(Status)
+    assert all(meaning and "\n" not in meaning for meaning in MEANING.values())
+
+
+def test_every_failure_has_a_status_of_its_own() -> None:
+    statuses = [kind.status for kind in KINDS]
+    assert len(set(statuses)) == len(statuses) == 6
+    assert Status.DONE not in statuses
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_message_is_one_line(kind: type[BsyncError]) -> None:
+    error = kind("one\n two\r\nthree\u2028four\n", "do\nthis")
+    assert error.message == "one two three four"
+    assert error.hint == "do this"
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_as_the_shell_says(number: int) -> None:
+    stopped = Stopped(number)
+    assert stopped.status == 128 + number
+    assert stopped.status in MEANING
+    assert not isinstance(stopped, Exception), "a handler of errors could swallow it"

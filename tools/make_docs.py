@@ -1,0 +1,178 @@
+"""Make the man page and the shell completions from the declaration of the options.
+
+    python tools/make_docs.py FOLDER
+
+writes FOLDER/man/man8/bsync.8 and the completions where bash, zsh and fish look for them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from click.shell_completion import get_completion_class
+
+from bsync import __version__, cli, errors
+from bsync.cli import main as commands
+
+_COMPLETIONS = {
+    "bash": "bash-completion/completions/bsync",
+    "zsh": "zsh/site-functions/_bsync",
+    "fish": "fish/vendor_completions.d/bsync.fish",
+}
+
+_LOCATORS = """\
+.SH DEVICES
+SRC and DEST each name a device in one of these ways:
+.TP
+.I DEVICE
+A block device by its path; symbolic links are followed.
+A regular file is taken as an image, as with
+.BR loop:// .
+.TP
+.BI loop:// FILE \\fR|\\fP DEVICE
+An image file, or a device treated as one.
+.B loop:///abs
+is absolute,
+.B loop://rel
+relative.
+.TP
+.BI iscsi:// \\fR[\\fPUSER @\\fR]\\fPPORTAL\\fR[\\fP: PORT\\fR]\\fP / IQN\\fR[\\fP/ LUN\\fR]\\fP
+A LUN of an iSCSI target.  Cannot be acquired by this version yet.
+.TP
+.BI lvm+snapshot:// VG / LV
+A snapshot of a logical volume.  Cannot be acquired by this version yet.
+"""
+
+_RULES = """\
+.SH WHAT IS DONE
+A destination partition whose filesystem is of the source's kind and has its UUID is
+.IR synchronised :
+only what changed is transferred.
+Any other is made anew, with the source's kind, UUID, label and features, and gets everything.
+.PP
+A destination whose table has every partition of the source, by number and of the same type,
+at the same size or greater, keeps its table and gets only the boot code (446 bytes, and what
+the boot loader keeps before the first partition).
+Otherwise the source's table is copied; onto a disk too small for it, a table with smaller
+partitions is made, if all files fit.
+.PP
+Swap areas are made anew with their UUID and label; their contents are never copied.
+Contents of unknown kind are refused by name, or copied with
+.BR --raw .
+.PP
+The source is never written to, and must not be mounted.
+Nothing is written to the destination before the whole plan is known and shown.
+What would be destroyed is asked for once;
+.B --yes
+answers.
+.PP
+While a run is on, every filesystem of the destination has the label
+.B bsync-incomplete
+and another UUID, and a boot code that says so; the next run completes it.
+"""
+
+_ENVIRONMENT = """\
+.SH ENVIRONMENT
+.TP
+.B BSYNC_DEBUG
+Set to anything, shows where a defect of bsync is.
+.TP
+.B BSYNC_RUNTIME_DIR
+Where ledgers and mount points are kept, instead of
+.IR /run/bsync .
+.SH FILES
+.TP
+.IR /run/bsync/ run /ledger
+What the run holds: one line is written before each acquisition, and one after.
+.SH SEE ALSO
+.BR rsync (1),
+.BR mke2fs (8),
+.BR sfdisk (8),
+.BR losetup (8)
+"""
+
+
+def escaped(text: str) -> str:
+    """`text` as roff prints it."""
+    quoted = text.replace("\\", "\\e").replace("-", "\\-")
+    return "\\&" + quoted if quoted.startswith((".", "'")) else quoted
+
+
+def page() -> str:
+    """The man page, bsync(8)."""
+    context = click.Context(commands, info_name="bsync")
+    return "\n".join(
+        [
+            f'.TH BSYNC 8 "" "bsync {__version__}" "System administration"',
+            ".SH NAME",
+            f"bsync \\- {_first_line(commands).lower()}",
+            *_synopsis(),
+            ".SH DESCRIPTION",
+            *_paragraphs(commands.help or ""),
+            _LOCATORS.rstrip(),
+            _RULES.rstrip(),
+            ".SH COMMANDS AND OPTIONS",
+            *_commands(context),
+            ".SH EXIT STATUS",
+            *_statuses(),
+            _ENVIRONMENT,
+        ]
+    )
+
+
+def _synopsis() -> Iterator[str]:
+    yield ".SH SYNOPSIS"
+    for name in sorted(commands.commands):
+        arguments = (p for p in commands.commands[name].params if isinstance(p, click.Argument))
+        words = " ".join(f"\\fI{argument.metavar}\\fP" for argument in arguments)
+        shown = f"[{name}]" if name == cli.DEFAULT else name
+        yield f".PP\n.B bsync\n{escaped(shown)} [\\fIoption\\fP ...] {words}".rstrip()
+
+
+def _commands(context: click.Context) -> Iterator[str]:
+    for name, command in sorted(commands.commands.items()):
+        yield f".SS bsync {escaped(name)}"
+        yield from _paragraphs(command.help or "")
+        for option in command.params:
+            record = option.get_help_record(context)
+            if isinstance(option, click.Option) and record:
+                yield f".TP\n.B {escaped(record[0])}\n{escaped(record[1])}"
+
+
+def _statuses() -> Iterator[str]:
+    for status, meaning in errors.MEANING.items():
+        yield f".TP\n.B {int(status)}\n{escaped(meaning[0].upper() + meaning[1:])}."
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    for paragraph in text.split("\n\n"):
+        yield ".PP"
+        yield escaped(" ".join(paragraph.split()))
+
+
+def _first_line(command: click.Command) -> str:
+    return (command.help or "").strip().splitlines()[0].rstrip(".")
+
+
+def completion(shell: str) -> str:
+    """The completion script for `shell`."""
+    kind = get_completion_class(shell)
+    assert kind is not None, shell
+    return kind(commands, {}, "bsync", "_BSYNC_COMPLETE").source()
+
+
+def main(folder: Path) -> None:
+    """Write everything below `folder`."""
+    files = {"man/man8/bsync.8": page()}
+    files |= {place: completion(shell) for shell, place in _COMPLETIONS.items()}
+    for place, text in files.items():
+        target = folder / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text.rstrip() + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
