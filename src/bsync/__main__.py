@@ -9,22 +9,31 @@ from types import FrameType
 
 import click
 
+from bsync.deferred import SIGNALS
 from bsync.errors import MEANING, BsyncError, Status, Stopped, Usage
 from bsync.say import say_error
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> None:
     """The `bsync` command."""
-    for number in _SIGNALS:
-        signal.signal(number, _stop)
+    _fill_standard_streams()
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) means what it says
+            signal.signal(number, _stop)
     sys.exit(_run())
+
+
+def _fill_standard_streams() -> None:
+    """Nothing that is opened later may get the number of a stream that was closed: what a
+    library writes there would end up on a disk."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
     """End the run once; what is being released meanwhile is not to be interrupted again."""
-    for other in _SIGNALS:
+    for other in SIGNALS:
         signal.signal(other, signal.SIG_IGN)
     raise Stopped(number)
 

@@ -53,16 +53,37 @@ class Commands(click.Group):
         return super().parse_args(ctx, args)
 
 
+_WORD = click.Path(readable=False)  # completed like a path; what it is, the stages find out
+
+
 def _both(function: _Command) -> _Command:
     """SRC and DEST."""
     for name in ("DEST", "SRC"):
-        function = click.argument(name.lower(), metavar=name, type=click.Path())(function)
+        function = click.argument(name.lower(), metavar=name, type=_WORD)(function)
     return function
 
 
 def _json(function: _Command) -> _Command:
     text = "Write events as JSON lines to standard output."
     return click.option("--json", "as_json", is_flag=True, help=text)(function)
+
+
+def _acquiring(function: _Command) -> _Command:
+    """The options that acquiring a device may need."""
+    password = click.option(
+        "--password-file",
+        type=click.Path(),
+        metavar="FILE",
+        help="Password for iSCSI: the file's first line; a second one, USER:PASSWORD, is the "
+        "target's (mutual CHAP).",
+    )
+    size = click.option(
+        "--snapshot-size",
+        type=Size(),
+        metavar="SIZE",
+        help="Room of an LVM snapshot for what changes meanwhile.",
+    )
+    return password(size(function))
 
 
 def _planning(function: _Command) -> _Command:
@@ -88,7 +109,7 @@ def _planning(function: _Command) -> _Command:
     )
     for option in reversed(options):
         function = option(function)
-    return function
+    return _acquiring(function)
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)
@@ -139,26 +160,28 @@ def plan(src: str, dest: str, as_json: bool, **shape: Any) -> None:
 
 @main.command()
 @_both
+@_acquiring
 @_json
-def verify(src: str, dest: str, as_json: bool) -> None:
+def verify(src: str, dest: str, as_json: bool, **means: Any) -> None:
     """Compare DEST with SRC in everything, and change nothing."""
     from bsync import pipeline
     from bsync.report import reporting
 
     with reporting(as_json=as_json) as reporter:
-        pipeline.check(_request(src, dest), reporter.emit)
+        pipeline.check(_request(src, dest, **means), reporter.emit)
 
 
 @main.command()
-@click.argument("src", metavar="SRC", type=click.Path())
+@click.argument("src", metavar="SRC", type=_WORD)
+@_acquiring
 @_json
-def inspect(src: str, as_json: bool) -> None:
+def inspect(src: str, as_json: bool, **means: Any) -> None:
     """Show what is on SRC."""
     from bsync import explain, pipeline
     from bsync.report import reporting
 
-    with reporting(as_json=as_json):
-        side = pipeline.inspect(src)
+    with reporting(as_json=as_json) as reporter:
+        side = pipeline.inspect(_request(src, **means), reporter.emit)
         say(json.dumps(explain.side_data(side)) if as_json else explain.layout_text(side))
 
 
@@ -178,11 +201,20 @@ def recover(as_json: bool) -> None:
         reporter.emit(Finished(f"{count_text(len(released), 'resource')} released"))
 
 
-def _request(src: str, dest: str, create: int | None = None, **options: Any) -> Request:
+def _request(
+    src: str,
+    dest: str = "",
+    create: int | None = None,
+    snapshot_size: int | None = None,
+    password_file: str | None = None,
+    **options: Any,
+) -> Request:
     from bsync.pipeline import Request
     from bsync.plan import Options
 
-    return Request(src, dest, Options(**options), create or 0)
+    return Request(
+        src, dest, Options(**options), create or 0, snapshot_size or 0, password_file or ""
+    )
 
 
 def _confirmed(plan: Plan) -> bool:

@@ -7,7 +7,9 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from bsync.acquire import loop, mount
 from bsync.acquire.block import Device
+from bsync.acquire.loop import Over
 from bsync.acquire.tree import Tree, loop_over, mounted_tree, superblock_at
 from bsync.bootcode import disarmed
 from bsync.engines import files, raw
@@ -33,16 +35,18 @@ from bsync.plan.steps import (
     WriteTable,
 )
 from bsync.run import require, run
-from bsync.units import count_text, size_text
+from bsync.units import MIB, count_text, size_text
 
 _PROGRAMS: dict[type[Step], tuple[str, ...]] = {
     WriteTable: ("sfdisk", "wipefs"),
     MakeExt: ("mke2fs", "tune2fs", "wipefs"),
     MarkExt: ("tune2fs", "e2fsck"),
     CopyFiles: ("rsync", "mount", "umount", "sync"),
-    CompleteExt: ("tune2fs",),
+    CompleteExt: ("tune2fs", "debugfs"),
     MakeSwap: ("mkswap", "wipefs"),
 }
+
+_TRIAL_SIZE = 4 * MIB
 
 Advance = Callable[[int], None]
 
@@ -65,7 +69,7 @@ def execute(
     Raises `Unavailable` if that fails; `CopyFailed` once anything may have been written.
     """
     require({program for step in plan.steps for program in _PROGRAMS.get(type(step), ())})
-    _rehearse(plan)
+    _rehearse(plan, ledger)
     with contextlib.ExitStack() as stack:
         trees = {}
         for step in plan.steps:
@@ -105,22 +109,49 @@ def _failing_as_copy() -> Iterator[None]:
         raise CopyFailed(error.message, error.hint) from None
 
 
-def _rehearse(plan: Plan) -> None:
-    """Let mke2fs say beforehand whether it can make each filesystem.  Raises `Unavailable`."""
+def _rehearse(plan: Plan, ledger: Ledger) -> None:
+    """Let mke2fs and the kernel say beforehand whether they can make and mount each filesystem.
+
+    Raises `Unavailable`.
+    """
     for step in plan.steps:
         if isinstance(step, MakeExt):
-            with _sparse_file(step.place.destination.size) as path:
+            with _sparse_file(step.place.destination.size) as (_, path):
                 arguments = make.mke2fs_arguments(step.source.superblock, step.shape, path)
                 run(arguments[0], "-n", *arguments[1:], failure=Unavailable)
+        if isinstance(step, CopyFiles):
+            _try_mount(step, ledger)
+
+
+def _try_mount(step: CopyFiles, ledger: Ledger) -> None:
+    """Mount a filesystem like the step's, if not every kernel can write one."""
+    with _sparse_file(_TRIAL_SIZE) as (descriptor, path):
+        arguments = make.trial_arguments(step.source.superblock, path)
+        if not arguments:
+            return
+        run(*arguments, failure=Unavailable)
+        over = Over(descriptor, Extent(0, _TRIAL_SIZE), True)
+        try:
+            with (
+                loop.attached(ledger, over) as device,
+                mount.mounted(ledger, device, "trial", "ext4", ["rw"]),
+            ):
+                pass
+        except Unavailable:
+            raise Unavailable(
+                f"{step.place.name} of the source has quota or project IDs, and this kernel "
+                "cannot write such filesystems",
+                "--engine raw copies the partition byte by byte",
+            ) from None
 
 
 @contextlib.contextmanager
-def _sparse_file(size: int) -> Iterator[str]:
+def _sparse_file(size: int) -> Iterator[tuple[int, str]]:
     """A file in memory that is as large as it need be, and holds nothing."""
     descriptor = os.memfd_create("bsync-rehearsal")
     try:
         os.ftruncate(descriptor, size)
-        yield f"/proc/{os.getpid()}/fd/{descriptor}"
+        yield descriptor, f"/proc/{os.getpid()}/fd/{descriptor}"
     finally:
         os.close(descriptor)
 
@@ -163,7 +194,8 @@ def _write_table(step: WriteTable, context: Context) -> None:
     destination = context.destination
     with _target(context, Extent(0, destination.size)) as device:
         _wipe(device)
-    for offset, record in step.records:
+    for offset, record in reversed(step.records):
+        destination.flush()  # the first record makes a table of them all, so it comes last
         destination.write(offset, record)
     destination.flush()
     if step.script:
@@ -222,6 +254,8 @@ def _complete_ext(step: CompleteExt, context: Context) -> None:
     with _target(context, step.place.destination) as device:
         present = superblock_at(device)
         run("tune2fs", *make.tune2fs_arguments(sb, present.blocks), device)
+        for request in make.debugfs_requests(sb):
+            run("debugfs", "-w", "-R", request, device)
         for arguments in mark.completing(sb, present):
             run("tune2fs", *arguments, device)
 

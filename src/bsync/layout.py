@@ -26,6 +26,7 @@ class Foreign:
     kind: str = ""
     uuid: str = ""
     label: str = ""
+    start: str = ""  # a digest of how it begins, if not with zeroes alone
 
 
 @dataclass(frozen=True)
@@ -167,5 +168,5 @@ def describe(content: Content) -> str:
 
 def _quoted(label: str) -> str:
     """A label as it may stand within a line: what cannot be printed is escaped."""
-    quoted = f'"{label}"' if label.isprintable() else repr(label)
+    quoted = f'"{label}"' if label.isprintable() and '"' not in label else repr(label)
     return quoted if label else ""

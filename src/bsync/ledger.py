@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar
 
+from bsync.deferred import deferred
 from bsync.errors import BsyncError, Stopped, Unavailable
 
 ROOT = Path(os.environ.get("BSYNC_RUNTIME_DIR") or "/run/bsync")
@@ -105,22 +106,33 @@ class Ledger:
 @contextlib.contextmanager
 def opened(root: Path = ROOT) -> Iterator[Ledger]:
     """A new ledger for this run.  Raises `Unavailable` where none can be written."""
-    try:
-        with _exclusive(root):
-            directory = root / f"{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(4)}"
-            directory.mkdir(mode=0o700)
-            descriptor = os.open(
-                directory / "ledger", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600
-            )
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError as error:
-        raise Unavailable(
-            f"cannot write a ledger in {root}: {error.strerror}", "run as root"
-        ) from None
-    ledger = Ledger(directory, descriptor)
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            with _exclusive(root), deferred():
+                ledger = _new(root)
+                stack.callback(_close, ledger)
+        except OSError as error:
+            raise Unavailable(
+                f"cannot write a ledger in {root}: {error.strerror}", "run as root"
+            ) from None
         yield ledger
-    finally:
+
+
+def unopened() -> Ledger:
+    """A ledger for what acquires nothing: nothing can be written to it."""
+    return Ledger(ROOT, -1)
+
+
+def _new(root: Path) -> Ledger:
+    directory = root / f"{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(4)}"
+    directory.mkdir(mode=0o700)
+    descriptor = os.open(directory / "ledger", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return Ledger(directory, descriptor)
+
+
+def _close(ledger: Ledger) -> None:
+    with deferred():
         ledger.close()
 
 
@@ -141,6 +153,11 @@ def recover(rebuild: Rebuild, root: Path = ROOT) -> tuple[list[str], list[str]]:
             f"cannot look for ledgers in {root}: {error.strerror}", "run as root"
         ) from None
     return released, failures
+
+
+def runs(root: Path = ROOT) -> frozenset[str]:
+    """The ids of the runs that have a ledger: those alive, once the dead are recovered."""
+    return frozenset(path.name for path in root.glob("*") if path.is_dir())
 
 
 def _recover_one(

@@ -4,8 +4,17 @@
     loop://FILE | loop://DEVICE               the same, asked for by name
     iscsi://[USER@]PORTAL[:PORT]/IQN[/LUN]    one LUN of an iSCSI target (RFC 7143 names)
     lvm+snapshot://VG/LV                      a snapshot of a logical volume (lvm(8) names)
+    qcow2://FILE, also vmdk, vhdx, vpc, vdi   what is in an image of that format
+    nbd://HOST[:PORT]/EXPORT                  an export of an NBD server
+    nbd+unix:///EXPORT?socket=PATH            the same, by a socket of this machine
 
 `str()` of a locator is its canonical spelling, and parses to an equal locator.
+
+Nobody has URIs for image formats: QEMU's tools take a driver's name and a path (`-f qcow2
+FILE`).  So the driver's name is the scheme here, and the path is written as for `loop://`.  A
+path given bare is never taken for a format by its contents: who may write to a raw disk could
+make it look like an image that names other files of this machine.  NBD has a specification of
+its URIs (NetworkBlockDevice/nbd, doc/uri.md), which libnbd, nbdkit and QEMU follow.
 """
 
 from __future__ import annotations
@@ -14,11 +23,14 @@ import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import quote, unquote
 
 from bsync.errors import Usage
 
 ISCSI_PORT = 3260
+NBD_PORT = 10809
+IMAGE_FORMATS = ("qcow2", "vmdk", "vhdx", "vpc", "vdi")  # QEMU's names of them
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9._-]+)?")
 _TARGET_NAME = re.compile(
@@ -77,7 +89,38 @@ class LvmSnapshot:
         return f"lvm+snapshot://{self.vg}/{self.lv}"
 
 
-Locator = DevicePath | LoopFile | IscsiLun | LvmSnapshot
+@dataclass(frozen=True)
+class ImageFile:
+    """The disk in an image file of one of the `IMAGE_FORMATS`."""
+
+    format: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.format}://{self.path}"
+
+
+@dataclass(frozen=True)
+class NbdExport:
+    """An export of an NBD server, at a `host` or behind the `socket` of this machine.
+
+    The export "" is the one that the server offers unasked.
+    """
+
+    export: str
+    host: str = ""
+    port: int = NBD_PORT
+    socket: str = ""
+
+    def __str__(self) -> str:
+        if self.socket:
+            socket = quote(self.socket, safe="/", errors="surrogateescape")
+            return f"nbd+unix:///{quote(self.export)}?socket={socket}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"nbd://{host}:{self.port}/{quote(self.export)}"
+
+
+Locator = DevicePath | LoopFile | IscsiLun | LvmSnapshot | ImageFile | NbdExport
 
 
 def parse(word: str) -> Locator:
@@ -102,6 +145,40 @@ def _loop(word: str, rest: str) -> LoopFile:
     return LoopFile(rest)
 
 
+def _image(name: str, word: str, rest: str) -> ImageFile:
+    if not rest:
+        raise Usage(f"{word}: no file named", f"{name}:///absolute/path or {name}://relative/path")
+    return ImageFile(name, rest)
+
+
+def _nbd(word: str, rest: str) -> NbdExport:
+    address, _, path = rest.partition("/")
+    if "?" in rest or "@" in address:
+        raise Usage(f"{word}: no user and no parameters here", "write nbd://HOST[:PORT]/EXPORT")
+    host, port = _address(word, address, NBD_PORT)
+    return NbdExport(_export(word, path), host, port)
+
+
+def _nbd_unix(word: str, rest: str) -> NbdExport:
+    path, _, query = rest.partition("?")
+    name, _, quoted = query.partition("=")
+    socket = unquote(quoted, errors="surrogateescape")
+    if not path.startswith("/") or name != "socket" or not socket or "\0" in socket:
+        raise Usage(f"{word}: no socket named", "write nbd+unix:///EXPORT?socket=PATH")
+    return NbdExport(_export(word, path[1:]), port=0, socket=socket)
+
+
+def _export(word: str, quoted: str) -> str:
+    """The name of an export: UTF-8 of at most 4096 bytes, says the protocol."""
+    name = unquote(quoted, errors="surrogateescape")
+    try:
+        if len(name.encode()) <= 4096 and "\0" not in name:
+            return name
+    except UnicodeEncodeError:
+        pass
+    raise Usage(f"{word}: no valid name of an export")
+
+
 def _lvm(word: str, rest: str) -> LvmSnapshot:
     names = rest.split("/")
     if len(names) != 2 or not all(_LVM_NAME.fullmatch(name) for name in names):
@@ -112,7 +189,7 @@ def _lvm(word: str, rest: str) -> LvmSnapshot:
 def _iscsi(word: str, rest: str) -> IscsiLun:
     user, address = _user(word, rest)
     address, _, path = address.partition("/")
-    portal, port = _address(word, address)
+    portal, port = _address(word, address, ISCSI_PORT)
     iqn, slash, lun = path.partition("/")
     iqn = iqn.lower()
     if len(iqn) > 223 or not _TARGET_NAME.fullmatch(iqn):
@@ -139,19 +216,19 @@ def _user(word: str, rest: str) -> tuple[str | None, str]:
     return user, address
 
 
-def _address(word: str, address: str) -> tuple[str, int]:
+def _address(word: str, address: str, default: int) -> tuple[str, int]:
     """PORTAL and PORT out of `PORTAL[:PORT]`."""
     match = re.fullmatch(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::([0-9]{1,5}))?", address)
     if match is None:
         raise Usage(
-            f"{word}: {address} is not a portal",
+            f"{word}: {address} is not an address",
             "write HOST, HOST:PORT, or an IPv6 address in brackets",
         )
     ipv6, host, port = match.groups()
     valid = _HOST_NAME.fullmatch(host) if ipv6 is None else _is_ipv6(ipv6)
     if not valid:
-        raise Usage(f"{word}: {address or 'nothing'} is not a portal's address or name")
-    return ipv6 or host, _port(word, port)
+        raise Usage(f"{word}: {address or 'nothing'} is not an address or a name")
+    return ipv6 or host, _port(word, port, default)
 
 
 def _is_ipv6(text: str) -> bool:
@@ -161,8 +238,8 @@ def _is_ipv6(text: str) -> bool:
         return False
 
 
-def _port(word: str, text: str | None) -> int:
-    port = ISCSI_PORT if text is None else int(text)
+def _port(word: str, text: str | None, default: int) -> int:
+    port = default if text is None else int(text)
     if not 0 < port < 65536:
         raise Usage(f"{word}: {port} is not a port", "a port lies between 1 and 65535")
     return port
@@ -178,4 +255,7 @@ _PARSERS: dict[str, Callable[[str, str], Locator]] = {
     "iscsi": _iscsi,
     "lvm+snapshot": _lvm,
     "loop": _loop,
+    "nbd": _nbd,
+    "nbd+unix": _nbd_unix,
+    **{name: partial(_image, name) for name in IMAGE_FORMATS},
 }

@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from bsync import ledger as ledgers
-from bsync import verify
-from bsync.acquire import rebuild
-from bsync.acquire.block import Device, opened
+from bsync import passwords, recovery, repair, verify
+from bsync.acquire.block import Device
 from bsync.acquire.mount import private_namespace
+from bsync.acquire.opening import Means, Role, opened
 from bsync.engines.rsync import Transfer
 from bsync.errors import CopyFailed, Different, Refused, Unreleased
 from bsync.events import Emit, Finished, Noticed, Planned
 from bsync.execute import execute
 from bsync.layout import Side
-from bsync.locate import parse
+from bsync.locate import DevicePath, LoopFile, LvmSnapshot, parse
 from bsync.plan import Options, Plan, make_plan
 from bsync.survey import survey
 from bsync.units import count_text, size_text
@@ -35,71 +35,120 @@ class Request:
     destination: str
     options: Options
     create: int = 0  # bytes of an image file to make; 0: it exists
+    snapshot_size: int = 0  # bytes of a classic LVM snapshot; 0: the default
+    password_file: str = ""  # for iSCSI; see `passwords`
 
 
 def clone(request: Request, emit: Emit, confirm: Confirm) -> None:
     """Make the destination a mirror of the source."""
-    _recover_orphans(emit)
+    _recover_orphans(request, emit)
     private_namespace()
-    with _ledger() as ledger, _devices(request) as (source, destination):
-        plan = _plan(request, source, destination)
+    with _ledger() as ledger, _devices(request, ledger, emit) as (source, destination):
+        plan = make_plan(_survey(source, ledger), _survey(destination, ledger), request.options)
         emit(Planned(plan))
         if plan.destroys and not confirm(plan):
             raise Refused("not confirmed: nothing was written", "--yes answers the question")
-        done = execute(plan, source, destination, ledger, emit)
-        _check(source, destination)
-        emit(_finished(done))
+        with _explained(source, destination):
+            done = execute(plan, source, destination, ledger, emit)
+            _check(source, destination)
+        destination.keeper.accepted = True
+    emit(_finished(done))
 
 
 def plan(request: Request, emit: Emit) -> None:
     """Show what `clone` would do."""
-    with _devices(request) as (source, destination):
-        emit(Planned(_plan(request, source, destination)))
+    with (
+        _ledger_if_needed(request.source, request.destination) as ledger,
+        _devices(request, ledger, emit, Role.SIGHT) as (source, destination),
+    ):
+        sides = _survey(source, ledger), survey(destination)
+        emit(Planned(make_plan(*sides, request.options)))
 
 
 def check(request: Request, emit: Emit) -> None:
     """Compare both sides in everything, and raise `Different` if they are not mirrors."""
     private_namespace()
-    with _ledger() as ledger, _devices(request, writable=False) as devices:
-        source, destination = (survey(device) for device in devices)
+    with _ledger() as ledger, _devices(request, ledger, emit, Role.SIGHT) as devices:
+        source, destination = _survey(devices[0], ledger), survey(devices[1])
         differences = verify.promised(source, destination)
         for difference in differences:
             emit(Noticed(difference))
         for difference in verify.contents(source, destination, devices, ledger):
             differences.append(difference)
             emit(Noticed(difference))
+        devices[0].keeper.check()
         if differences:
             raise Different(f"not a mirror: {count_text(len(differences), 'difference')}")
-        emit(Finished("identical: table, boot code, filesystems, every file"))
+    emit(Finished("identical: table, boot code, filesystems, every file"))
 
 
-def inspect(word: str) -> Side:
-    """What is on one device."""
-    with opened(parse(word), writable=False) as device:
+def inspect(request: Request, emit: Emit) -> Side:
+    """What is on the source."""
+    with (
+        _ledger_if_needed(request.source) as ledger,
+        opened(parse(request.source), Role.SIGHT, _means(request, ledger, emit)) as device,
+    ):
         return survey(device)
 
 
 def recover() -> list[str]:
     """Release what dead runs left.  Returns what was; raises `Unreleased` if not all could be."""
-    released, failures = ledgers.recover(rebuild)
+    released, failures = recovery.recover(volumes=True)
     if failures:
         raise Unreleased("; ".join(failures))
     return released
 
 
-def _plan(request: Request, source: Device, destination: Device) -> Plan:
-    return make_plan(survey(source), survey(destination), request.options)
+@contextlib.contextmanager
+def _devices(
+    request: Request, ledger: ledgers.Ledger, emit: Emit, role: Role = Role.DESTINATION
+) -> Iterator[tuple[Device, Device]]:
+    """Both devices, open; the words are all read before either is touched."""
+    here, there = parse(request.source), parse(request.destination)
+    means = _means(request, ledger, emit)
+    with (
+        opened(here, Role.SOURCE, means) as source,
+        opened(there, role, means, apart_from=source) as destination,
+    ):
+        yield source, destination
+
+
+def _means(request: Request, ledger: ledgers.Ledger, emit: Emit) -> Means:
+    return Means(
+        ledger,
+        lambda text: emit(Noticed(text)),
+        passwords.provider(request.password_file),
+        request.snapshot_size,
+        request.create,
+    )
+
+
+def _survey(device: Device, ledger: ledgers.Ledger) -> Side:
+    """What is on `device`.  A copy of ours that was taken in the middle of a filesystem's work
+    is first repaired as the next mount would."""
+    side = survey(device)
+    if device.disposable and repair.settle(side, device, ledger):
+        return survey(device)
+    return side
 
 
 @contextlib.contextmanager
-def _devices(request: Request, *, writable: bool = True) -> Iterator[tuple[Device, Device]]:
-    """Both devices, open; the words are all read before either is touched."""
-    here, there = parse(request.source), parse(request.destination)
-    with (
-        opened(here, writable=False) as source,
-        opened(there, writable=writable, create=request.create, apart_from=source) as destination,
-    ):
-        yield source, destination
+def _explained(*devices: Device) -> Iterator[None]:
+    """What is under the devices may know better why a copy failed, or that it did."""
+    try:
+        yield
+    except CopyFailed:
+        for device in devices:
+            device.keeper.check()
+        raise
+    for device in devices:
+        device.keeper.check()
+
+
+def _ledger_if_needed(*words: str) -> contextlib.AbstractContextManager[ledgers.Ledger]:
+    """A ledger where acquiring leaves traces; a file or device can be looked at without one."""
+    local = all(isinstance(parse(word), DevicePath | LoopFile) for word in words)
+    return contextlib.nullcontext(ledgers.unopened()) if local else _ledger()
 
 
 @contextlib.contextmanager
@@ -111,8 +160,10 @@ def _ledger() -> Iterator[ledgers.Ledger]:
         raise Unreleased("; ".join(ledger.failures), "bsync recover tries again")
 
 
-def _recover_orphans(emit: Emit) -> None:
-    released, failures = ledgers.recover(rebuild)
+def _recover_orphans(request: Request, emit: Emit) -> None:
+    words = (request.source, request.destination)
+    volumes = any(isinstance(parse(word), LvmSnapshot) for word in words)
+    released, failures = recovery.recover(volumes=volumes)
     for what in released:
         emit(Noticed(f"released what an earlier run left: {what}"))
     for failure in failures:

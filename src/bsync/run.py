@@ -2,11 +2,12 @@
 
 Every child gets a clean environment, no standard input unless given some, a session of
 its own (so that Ctrl-C reaches bsync alone, which then ends the child), and dies with
-bsync (`setpriv --pdeathsig`), however bsync dies.
+bsync (`setpriv --pdeathsig`), however and whenever bsync dies.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import IO
 
+from bsync.deferred import deferred
 from bsync.errors import BsyncError, CopyFailed, Unavailable
 
 _GRACE = 5.0  # seconds between asking a child to end and ending it
@@ -26,13 +28,18 @@ _ENVIRONMENT = {
     "HOME": "/",
     "MKE2FS_CONFIG": "/dev/null",  # the defaults of this machine are not the source's
     "BLKID_FILE": "/dev/null",
+    "LVM_SUPPRESS_FD_WARNINGS": "1",
 }
+# Nobody tells of a parent that died before it was asked for: then the child is another's.
+_GUARD = '[ "$PPID" = "$0" ] && exec "$@"'
 # Debian's package for each program, for the hint when one is missing.
 _PACKAGES = {
     "rsync": "rsync", "mke2fs": "e2fsprogs", "tune2fs": "e2fsprogs", "e2fsck": "e2fsprogs",
+    "debugfs": "e2fsprogs",
     "sfdisk": "fdisk", "blkid": "util-linux", "wipefs": "util-linux", "mkswap": "util-linux",
     "lsblk": "util-linux", "losetup": "mount", "mount": "mount", "umount": "mount",
-    "setpriv": "util-linux",
+    "qemu-storage-daemon": "qemu-system-common",
+    "setpriv": "util-linux", "lvs": "lvm2", "lvcreate": "lvm2", "iscsiadm": "open-iscsi",
 }  # fmt: skip
 
 
@@ -53,23 +60,31 @@ def run(
     watch: Callable[[str], None] | None = None,
     timeout: float | None = None,
     pass_fds: Sequence[int] = (),
+    critical: bool = False,
 ) -> Completed:
     """Run `argv` to its end.  `given` is its standard input, if any; `watch` is called with
-    each line of output as it comes.
+    each line of output as it comes.  A `critical` child, which would leave the machine in a bad
+    state if it were ended in the middle, is always let run to its end.
 
     Raises `Unavailable` where the program is missing, and `failure` on an exit status that
     is not `ok` or after `timeout` seconds.
     """
     with tempfile.TemporaryFile() as errors:
-        child = _spawn(argv, errors, given is not None, pass_fds)
+        child: subprocess.Popen[bytes] | None = None
         try:
+            with deferred():
+                child = _spawn(argv, errors, given is not None, pass_fds, critical)
             output = _follow(child, watch) if watch else _collect(child, given, timeout)
             status = child.wait()
         except subprocess.TimeoutExpired:
+            assert child is not None
             _end(child)
             raise failure(f"{argv[0]} did not end within {timeout:.0f} seconds") from None
         except BaseException:
-            _end(child)
+            if child is not None:
+                if critical:
+                    child.communicate()
+                _end(child)
             raise
         errors.seek(0)
         result = Completed(status, output, errors.read().decode("utf-8", "replace"))
@@ -78,11 +93,53 @@ def run(
     return result
 
 
+class Service:
+    """A child that runs beside us until it is told to end, or bsync ends."""
+
+    def __init__(self, child: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
+        self._child = child
+        self._errors = errors
+
+    def ends_within(self, seconds: float) -> bool:
+        """Whether it has ended, or does so soon."""
+        try:
+            self._child.wait(seconds)
+            return True
+        except subprocess.TimeoutExpired:
+            return False
+
+    def last_words(self) -> str:
+        """The last line that it wrote to its standard error."""
+        size = os.fstat(self._errors.fileno()).st_size
+        said = os.pread(self._errors.fileno(), 4096, max(0, size - 4096))
+        lines = said.decode("utf-8", "replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    def end(self) -> None:
+        """End it if it has not ended by itself, and forget it."""
+        _end(self._child)
+        assert self._child.stdout is not None
+        self._child.stdout.close()
+        self._errors.close()
+
+
+def start(*argv: str, pass_fds: Sequence[int] = ()) -> Service:
+    """Run `argv` until it is told to end.  Raises `Unavailable` where the program is missing."""
+    errors = tempfile.TemporaryFile()  # noqa: SIM115 the service's, as long as it is there
+    with deferred():
+        return Service(_spawn(argv, errors, False, pass_fds, False), errors)
+
+
 def require(programs: Collection[str]) -> None:
     """Raise `Unavailable`, naming the Debian packages, unless all `programs` are installed."""
-    missing = [name for name in programs if shutil.which(name, path=_search_path()) is None]
+    missing = [name for name in programs if not installed(name)]
     if missing:
         raise _missing(missing)
+
+
+def installed(program: str) -> bool:
+    """Whether `program` is on this machine."""
+    return shutil.which(program, path=_search_path()) is not None
 
 
 def _missing(programs: Collection[str]) -> Unavailable:
@@ -97,11 +154,12 @@ def _search_path() -> str:
 
 
 def _spawn(
-    argv: Sequence[str], errors: IO[bytes], speaks: bool, pass_fds: Sequence[int]
+    argv: Sequence[str], errors: IO[bytes], speaks: bool, pass_fds: Sequence[int], critical: bool
 ) -> subprocess.Popen[bytes]:
     require([argv[0], "setpriv"])
+    mortal = ("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", _GUARD, str(os.getpid()))
     return subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", "--", *argv],
+        list(argv) if critical else [*mortal, *argv],
         stdin=subprocess.PIPE if speaks else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=errors,
@@ -133,21 +191,18 @@ def _follow(child: subprocess.Popen[bytes], watch: Callable[[str], None]) -> str
 
 def _end(child: subprocess.Popen[bytes]) -> None:
     """End the child and whatever it started: asked first, then made to."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(child.pid, number)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(_GRACE)
-            return
-        except ProcessLookupError:
-            child.wait()
-            return
-        except subprocess.TimeoutExpired:
-            continue
+        os.killpg(child.pid, signal.SIGKILL)  # the child itself, or what it left behind
+    child.wait()
 
 
 def _account(program: str, result: Completed) -> str:
     """One line: which program, how it ended, and the last words it had."""
     words = [line.strip() for line in result.errors.splitlines() if line.strip()]
+    words = [line for line in words if not line.startswith(f"{program} error:")] or words
     said = next((line for line in words if line.startswith(f"{program}:")), "")
     said = said or (words[-1] if words else "no message")
     if result.status < 0:

@@ -36,8 +36,7 @@ def contents(
         if isinstance(here, Swap):
             continue
         if isinstance(here, Ext) and isinstance(there, Ext):
-            readable = here.superblock.clean and there.superblock.clean
-            found = _trees(place, here, there, devices, ledger) if readable else []
+            found = _filesystems(place, here, there, devices, ledger)
         else:
             found = _bytes(place, devices)
         yield from (f"{place.name}: {what}" for what in found)
@@ -109,11 +108,31 @@ def _unlike(here: Ext, there: Ext) -> list[str]:
         ("tuning", make.tuning(here.superblock), make.tuning(there.superblock)),
     )
     found = [f"its {name} differs" for name, one, other in facts if one != other]
+    if _is_raw_copy(here, there):
+        return found
     if not here.superblock.clean:
         found.append("the source's filesystem is not clean, its files were not compared")
     if not there.superblock.clean:
         found.append("its filesystem is not clean, its files were not compared")
     return found
+
+
+def _is_raw_copy(here: Ext, there: Ext) -> bool:
+    """Whether only a copy byte by byte can have made `there`: its files are not to be read."""
+    sb = here.superblock
+    apart = "has_journal" in sb.features and not sb.journal_inode
+    unreadable = not sb.clean or bool(make.unmakeable(sb)) or apart
+    return unreadable and sb == there.superblock
+
+
+def _filesystems(
+    place: Place, here: Ext, there: Ext, devices: tuple[Device, Device], ledger: Ledger
+) -> list[str]:
+    if _is_raw_copy(here, there):
+        return _bytes(place, devices)
+    if not (here.superblock.clean and there.superblock.clean):
+        return []
+    return _trees(place, here, there, devices, ledger)
 
 
 def _trees(

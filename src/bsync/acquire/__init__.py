@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 from bsync.acquire.loop import Loop
+from bsync.acquire.lvm import Snapshot
 from bsync.acquire.mount import Directory, Mount
+from bsync.acquire.open_iscsi import Session
+from bsync.acquire.storage_daemon import StorageDaemon
 from bsync.errors import Unreleased
 from bsync.ledger import Facts, Resource
 
@@ -21,6 +24,12 @@ def rebuild(kind: str, facts: Facts) -> Resource:
                 return Mount.from_facts(facts)
             case Directory.kind:
                 return Directory.from_facts(facts)
+            case Snapshot.kind:
+                return Snapshot.from_facts(facts)
+            case Session.kind:
+                return Session.from_facts(facts)
+            case StorageDaemon.kind:
+                return StorageDaemon.from_facts(facts)
     except (KeyError, TypeError, ValueError):
         pass
     raise Unreleased(f"a ledger names {kind} {facts}, which this version cannot release")

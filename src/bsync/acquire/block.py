@@ -15,16 +15,35 @@ import os
 import stat
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from bsync.acquire.ground import Ground, ground_of, loops_on
 from bsync.errors import BsyncError, CopyFailed, Refused, Unavailable, Usage
-from bsync.locate import DevicePath, IscsiLun, Locator, LoopFile, LvmSnapshot
+from bsync.locate import DevicePath, LoopFile
 from bsync.run import run
 
 _SECTOR_SIZE, _READ_ONLY = 0x1268, 0x125E  # BLKSSZGET, BLKROGET of linux/fs.h
 _FILE_SECTOR = 512  # bytes; what a loop device over a file has
 _LOCK = struct.Struct("hhqqi0q")  # struct flock of fcntl(2)
+
+
+class Keeper(Protocol):
+    """Whoever looks after what a device stands on while it is used."""
+
+    accepted: bool  # what was written shall stay
+
+    def check(self) -> None:
+        """Raise `CopyFailed` if what was read or written cannot be relied on."""
+
+
+class Nobody:
+    """The keeper of a device that looks after itself."""
+
+    accepted = False
+
+    def check(self) -> None:
+        """Nothing can be wrong that reading and writing does not say."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +58,8 @@ class Device:
     description: str
     ground: Ground
     unnamed: str = ""  # the name that a file made for this run is still to get
+    keeper: Keeper = field(default_factory=Nobody)
+    disposable: bool = False  # a copy that may be repaired before it is read
 
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes at `offset`, fewer only at the end.  Raises `Unavailable`."""
@@ -86,26 +107,25 @@ def _pieces(descriptor: int, offset: int, size: int) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def opened(
-    locator: Locator, *, writable: bool, create: int = 0, apart_from: Device | None = None
+    locator: DevicePath | LoopFile,
+    *,
+    writable: bool,
+    create: int = 0,
+    apart_from: Device | None = None,
 ) -> Iterator[Device]:
-    """The device that `locator` names, held for us alone until the end of the block.
+    """The device or file at a path, held for us alone until the end of the block.
 
     `create`: bytes of an image file to be made.  `apart_from`: the source, which the
     destination must not overlap.  Raises `Unavailable`, `Refused`.
     """
-    match locator:
-        case IscsiLun() | LvmSnapshot():
-            scheme = str(locator).partition(":")[0]
-            raise Unavailable(f"{locator}: {scheme}:// cannot be acquired by this version yet")
-        case DevicePath(path=path) | LoopFile(path=path):
-            with contextlib.ExitStack() as stack:
-                word = str(locator)
-                if create:
-                    device = _created(word, path, create)
-                else:
-                    device = _existing(word, path, writable, apart_from)
-                stack.callback(os.close, device.descriptor)
-                yield device
+    word, path = str(locator), locator.path
+    made = _created(word, path, create) if create else None
+    device = made or _existing(word, path, writable, apart_from)
+    try:
+        yield device
+    finally:
+        with contextlib.suppress(OSError):  # what is dead says so once more
+            os.close(device.descriptor)
 
 
 def _created(word: str, path: str, size: int) -> Device:
@@ -133,8 +153,7 @@ def _existing(word: str, path: str, writable: bool, apart_from: Device | None) -
     except OSError as error:
         hint = "--create SIZE makes an image file" if writable else ""
         raise Unavailable(f"{path}: {error.strerror}", hint) from None
-    if apart_from is not None:
-        _refuse_overlap(apart_from, word, ground_of(facts))
+    refuse_overlap(apart_from, word, ground_of(facts))
     if stat.S_ISBLK(facts.st_mode):
         return _block(word, real, writable)
     if stat.S_ISREG(facts.st_mode):
@@ -242,9 +261,9 @@ def _identity(path: str) -> str:
     return ", ".join(filter(None, words)) or f"{facts.get('type') or 'block device'}"
 
 
-def _refuse_overlap(source: Device, word: str, ground: Ground) -> None:
+def refuse_overlap(source: Device | None, word: str, ground: Ground) -> None:
     """A disk is never cloned onto itself, by whatever names.  Raises `Refused`."""
-    if source.ground.overlaps(ground):
+    if source is not None and source.ground.overlaps(ground):
         raise Refused(
             f"{source.word} and {word} are the same storage, or overlap ({ground.storage})",
             "source and destination must be different disks",

@@ -48,6 +48,7 @@ class Over:
     backing: int  # file descriptor
     extent: Extent
     writable: bool
+    direct: bool = True  # with direct I/O, so that nothing is cached twice
 
 
 class Busy(Unavailable):
@@ -75,7 +76,8 @@ class Loop:
     def acquire(self) -> None:
         """Attach.  Raises `Busy` where somebody else was faster, `Unavailable` otherwise."""
         assert self._over is not None
-        flags = _AUTOCLEAR | _DIRECT_IO | (0 if self._over.writable else _READ_ONLY)
+        flags = _AUTOCLEAR | (_DIRECT_IO if self._over.direct else 0)
+        flags |= 0 if self._over.writable else _READ_ONLY
         extent, reference = self._over.extent, self.reference.encode()
         info = _INFO.pack(
             0, 0, 0, extent.start, extent.size, 0, 0, 0, flags, reference, b"", b"", 0, 0

@@ -41,6 +41,7 @@ def mounted_tree(
         sb = superblock_at(path)
         remarkable = _look(path, sb)
         options = ["rw" if writable else "ro", "noatime"]
+        options.append("errors=remount-ro")  # whatever it says itself: it might say panic
         if not writable and "has_journal" in sb.features:
             options.append("noload")
         name = f"{role}-{device.descriptor}-{extent.start}"

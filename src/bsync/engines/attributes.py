@@ -21,6 +21,7 @@ from bsync.filesystems.ext.inodes import SETTABLE, Remarkable
 _GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
 _GET_XATTR, _SET_XATTR = 0x801C581F, 0x401C5820
 _XATTR = struct.Struct("=IIIII8x")  # xflags, extsize, nextents, projid, cowextsize
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOATIME | os.O_CLOEXEC
 
 Attributes = tuple[int, int]  # flags, project ID
@@ -67,24 +68,34 @@ def clear_flags(root: Path, paths: dict[bytes, Attributes]) -> None:
 
 
 def apply(root: Path, wanted: dict[bytes, Attributes], before: dict[bytes, Attributes]) -> None:
-    """Give every file the attributes `wanted`; those it had `before` and should not have go.
+    """Give every file the attributes `wanted`; a project that it had `before` and should not
+    have goes, as its flags went by `clear_flags`.
 
     Raises `CopyFailed` where the filesystem takes other attributes than it is given.
     """
-    stale = {path: (0, 0) for path in before if path not in wanted}
-    for path, (flags, project) in {**stale, **wanted}.items():
-        if path in stale and not os.path.lexists(os.path.join(os.fsencode(root), path)):
-            continue
+    for path, (_, project) in before.items():
+        if project and path not in wanted:
+            with contextlib.suppress(OSError):  # it is gone, or of another kind
+                _forget_project(root, path)
+    for path, (flags, project) in wanted.items():
         with _opened(root, path) as descriptor:
             if project or before.get(path, (0, 0))[1]:
                 _set_project(descriptor, project)
             _set_flags(descriptor, flags)
 
 
+def _forget_project(root: Path, path: bytes) -> None:
+    descriptor = _open(root, path)
+    try:
+        _set_project(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
 def _opened(root: Path, path: bytes) -> Iterator[int]:
     try:
-        descriptor = os.open(os.path.join(os.fsencode(root), path), _OPEN)
+        descriptor = _open(root, path)
         try:
             yield descriptor
         finally:
@@ -92,6 +103,20 @@ def _opened(root: Path, path: bytes) -> Iterator[int]:
     except OSError as error:
         name = os.fsdecode(path)
         raise CopyFailed(f"{name}: its attributes cannot be set: {error.strerror}") from None
+
+
+def _open(root: Path, path: bytes) -> int:
+    """Open `path` below `root`, and nothing that a symbolic link on the way leads to: what was
+    a directory a moment ago may by now be a link out of the tree."""
+    *above, name = path.split(b"/")
+    folder = os.open(root, _FOLDER)
+    try:
+        for part in above:
+            outer, folder = folder, os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(outer)
+        return os.open(name, _OPEN, dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def _set_flags(descriptor: int, flags: int) -> None:

@@ -6,52 +6,83 @@ import os
 from collections.abc import Callable
 
 from bsync.acquire.tree import Tree
-from bsync.engines import attributes, rsync, sparse
+from bsync.engines import attributes, links, rsync, sparse
 from bsync.engines.rsync import Transfer
 from bsync.errors import CopyFailed
-from bsync.filesystems.ext.inodes import Remarkable
 
 
 def mirror(
     source: Tree, destination: Tree, advance: Callable[[int], None], *, checksum: bool = False
 ) -> Transfer:
     """Make the destination's tree the source's.  Raises `CopyFailed`."""
-    before = _attributes(destination)
-    paths = attributes.find(source.path, _wanted(source.remarkable) | source.remarkable.sparse)
-    wanted = attributes.by_path(source.remarkable, paths)
+    there = _paths(destination, destination.remarkable.linked)
+    before = attributes.by_path(destination.remarkable, there)
+    here = _paths(source, source.remarkable.sparse)
+    wanted = attributes.by_path(source.remarkable, here)
     attributes.clear_flags(destination.path, before)
-    holed = [paths[inode] for inode in sorted(source.remarkable.sparse) if inode in paths]
-    try:
-        done = sparse.copy_all(source.path, destination.path, holed)
-    except OSError as error:
-        raise CopyFailed(f"a sparse file cannot be copied: {error.strerror}") from None
+    _remove_wrong_links(source, destination, there)
+    done = _copy_sparse(source, destination, _of(source.remarkable.sparse, here), checksum)
     done += rsync.mirror(source.path, destination.path, advance, checksum=checksum)
     attributes.apply(destination.path, wanted, before)
     return done
 
 
+def _remove_wrong_links(source: Tree, destination: Tree, there: attributes.Paths) -> None:
+    try:
+        groups = _of(destination.remarkable.linked, there)
+        links.remove_wrong(source.path, destination.path, groups)
+    except OSError as error:
+        raise CopyFailed(f"a hard link cannot be broken: {error.strerror}") from None
+
+
+def _copy_sparse(
+    source: Tree, destination: Tree, holed: list[list[bytes]], checksum: bool
+) -> Transfer:
+    def make_room() -> Transfer:
+        return rsync.prune(source.path, destination.path)
+
+    try:
+        return sparse.copy_all(source.path, destination.path, holed, make_room, checksum=checksum)
+    except OSError as error:
+        raise CopyFailed(f"a sparse file cannot be copied: {error.strerror}") from None
+
+
 def differences(source: Tree, destination: Tree) -> list[str]:
-    """Every path that differs: in contents, in attributes, in flags."""
-    here, there = _attributes(source), _attributes(destination)
+    """Every path that differs: in contents, in attributes, in flags, in hard links."""
+    paths = _paths(destination, destination.remarkable.linked)
+    there = attributes.by_path(destination.remarkable, paths)
+    files = _paths(source, source.remarkable.sparse)
+    here = attributes.by_path(source.remarkable, files)
     flags = [
         f"flags       {os.fsdecode(path)}"
         for path in sorted({*here, *there})
         if here.get(path) != there.get(path)
     ]
-    files = list(attributes.find(source.path, source.remarkable.sparse).values())
+    groups = _of(source.remarkable.sparse, files)
     data = [
         f"contents    {os.fsdecode(path)}"
-        for path, *_ in files
+        for path, *_ in groups
         if not sparse.same_data(source.path, destination.path, path)
     ]
-    holed = [path for names in files for path in names]
-    return [*rsync.differences(source.path, destination.path, holed), *data, *flags]
+    linked = _of(destination.remarkable.linked, paths)
+    broken = [
+        f"links       {os.fsdecode(path)}"
+        for path in links.wrong(source.path, destination.path, linked)
+    ]
+    holed = [path for names in groups for path in names]
+    found = rsync.differences(source.path, destination.path, holed)
+    return [*found, *data, *broken, *flags]
 
 
-def _attributes(tree: Tree) -> dict[bytes, attributes.Attributes]:
-    paths = attributes.find(tree.path, _wanted(tree.remarkable))
-    return attributes.by_path(tree.remarkable, paths)
+def _paths(tree: Tree, more: frozenset[int]) -> attributes.Paths:
+    """The paths of all that has flags or a project, and of `more` inodes."""
+    wanted = {*tree.remarkable.flags, *tree.remarkable.projects, *more}
+    try:
+        return attributes.find(tree.path, frozenset(wanted))
+    except OSError as error:
+        raise CopyFailed(f"a directory cannot be read: {error.strerror}") from None
 
 
-def _wanted(remarkable: Remarkable) -> frozenset[int]:
-    return frozenset({*remarkable.flags, *remarkable.projects})
+def _of(inodes: frozenset[int], paths: attributes.Paths) -> list[list[bytes]]:
+    """All names of each of `inodes`, for those that have one."""
+    return [paths[inode] for inode in sorted(inodes) if inode in paths]

@@ -1,8 +1,8 @@
 """The rsync(1) command of the files engine, and what it says.
 
 -a -H -A -X   everything a tree has: hard links, ACLs, extended attributes
+-X again      those too in which another rsync (--fake-super) keeps what it may not set
 -U            access times too
--S            holes stay holes
 --modify-window=-1   times are compared to the nanosecond
 """
 
@@ -17,7 +17,7 @@ from bsync.errors import CopyFailed
 from bsync.run import run
 
 OPTIONS = (
-    "-aHAXUS", "--numeric-ids", "--delete", "--modify-window=-1", "--whole-file",
+    "-aHAXXU", "--numeric-ids", "--delete", "--modify-window=-1", "--whole-file",
     "--no-human-readable",
 )  # fmt: skip
 _PROGRESS = re.compile(r"\s*([0-9,]+)\s+[0-9]+%")
@@ -54,15 +54,24 @@ def mirror(
     except CopyFailed as error:
         if _NO_SPACE not in error.message:
             raise
-    tight = ("--delete-before", "--inplace")
+    tight = ("--delete-before", "--inplace", "--sparse")
     first = _pass(source, destination, advance, checksum, *tight)
     return first + _pass(source, destination, advance, checksum)
+
+
+def prune(source: Path, destination: Path) -> Transfer:
+    """Delete what the source does not have, and change nothing else."""
+    result = run(
+        "rsync", *OPTIONS, "--existing", "--ignore-existing", "--stats",
+        f"{source}/", f"{destination}/",
+    )  # fmt: skip
+    return Transfer(deleted=_figure(result.output, "Number of deleted files"))
 
 
 def differences(source: Path, destination: Path, holed: Sequence[bytes]) -> list[str]:
     """Every path that differs in contents or in any attribute, as rsync itemises it.
 
-    Of the files with large holes (`holed`, relative paths) only the attributes are compared.
+    Of the files with holes (`holed`, relative paths) only the attributes are compared.
     """
     patterns = b"".join(b"/" + _literal(path) + b"\0" for path in holed)
     found = _compare(source, destination, patterns, "--checksum", "--exclude-from=-")

@@ -1,9 +1,10 @@
-"""Files with large holes, copied by their data alone.
+"""Files with holes, copied by their data alone.
 
 rsync reads a hole like any other part of a file: a lastlog of some kilobytes takes it as
-long as the terabyte that its size says.  Such files are copied here beforehand, with
-SEEK_DATA and SEEK_HOLE of lseek(2); rsync then finds their size and time right, and only
-sees to their attributes.
+long as the terabyte that its size says.  And its `--sparse` writes every file of the tree in
+pieces of a kilobyte.  So the files with holes are copied here beforehand, with SEEK_DATA and
+SEEK_HOLE of lseek(2); rsync, told nothing of holes, then finds their size and time right and
+only sees to their attributes.
 """
 
 from __future__ import annotations
@@ -11,22 +12,70 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from bsync.acquire.mount import flush
 from bsync.engines.rsync import Transfer
 from bsync.units import MIB
 
 _PIECE = MIB
 
 
-def copy_all(source: Path, destination: Path, groups: list[list[bytes]]) -> Transfer:
-    """Copy each group of paths (the hard links of one file) that differs by size or time."""
+def copy_all(
+    source: Path,
+    destination: Path,
+    groups: list[list[bytes]],
+    make_room: Callable[[], Transfer],
+    *,
+    checksum: bool = False,
+) -> Transfer:
+    """Copy each group of paths (the hard links of one file) that differs by size or time, or
+    with `checksum` by contents.
+
+    `make_room` is called where one does not fit; what still does not fit is left to rsync,
+    which sees to the other files that have to shrink first.
+    """
     total = Transfer()
+    here, there = os.fsencode(source), os.fsencode(destination)
+    copied = []
     for names in groups:
-        total += _copy(os.fsencode(source), os.fsencode(destination), names)
+        stale = checksum and not same_data(source, destination, names[0])
+        done = _copy_if_it_fits(here, there, names, stale)
+        if done is None:
+            total += make_room()
+            done = _copy_if_it_fits(here, there, names, stale)
+        if done and done.files:
+            copied.append(names[0])
+            total += done
+    if copied:
+        _set_times(source, destination, copied)
     return total
+
+
+def _set_times(source: Path, destination: Path, names: list[bytes]) -> None:
+    """The times say that the copies are whole: so they come once the data is on the disk."""
+    flush(destination)
+    for name in names:
+        facts = os.stat(os.path.join(os.fsencode(source), name), follow_symlinks=False)
+        times = (facts.st_atime_ns, facts.st_mtime_ns)
+        os.utime(os.path.join(os.fsencode(destination), name), ns=times, follow_symlinks=False)
+
+
+def _copy_if_it_fits(
+    source: bytes, destination: bytes, names: list[bytes], stale: bool
+) -> Transfer | None:
+    """What was copied; an empty `Transfer` where nothing had to be, None where it does not fit."""
+    try:
+        return _copy(source, destination, names, stale)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+    with contextlib.suppress(OSError):  # where not even its folder could be made
+        _remove(os.path.join(destination, names[0]))
+    return None
 
 
 def same_data(source: Path, destination: Path, name: bytes) -> bool:
@@ -51,15 +100,18 @@ def _nofollow(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW)
 
 
-def _copy(source: bytes, destination: bytes, names: list[bytes]) -> Transfer:
+def _copy(source: bytes, destination: bytes, names: list[bytes], stale: bool) -> Transfer:
+    """Copy a file that differs or is known to be `stale`.  Nothing in the destination is touched
+    before `_make_way` has seen to it that no symbolic link leads out of it."""
     first, *links = names
     there = os.path.join(destination, first)
     facts = os.stat(os.path.join(source, first), follow_symlinks=False)
-    if _is_same(there, facts) or not all(_parents(destination, name) for name in names):
+    if not stale and _is_same(there, facts):
         return Transfer()
     for name in names:
+        _make_way(destination, name)
         _remove(os.path.join(destination, name))
-    copied = _copy_data(os.path.join(source, first), there, facts)
+    copied = _copy_data(os.path.join(source, first), there, facts.st_size)
     for name in links:
         os.link(there, os.path.join(destination, name))
     return Transfer(1, copied)
@@ -75,38 +127,42 @@ def _is_same(path: bytes, facts: os.stat_result) -> bool:
     return False
 
 
-def _parents(root: bytes, name: bytes) -> bool:
-    """Make the directories above `name`; False where something else is in the way, so that
-    rsync shall copy the file.  A symbolic link is in the way: it might lead anywhere."""
+def _make_way(root: bytes, name: bytes) -> None:
+    """Make the directories above `name`, in place of whatever else is called so by now.  Nothing
+    is reached through a symbolic link: it might lead anywhere."""
     folder = root
     for part in name.split(b"/")[:-1]:
         folder = os.path.join(folder, part)
-        with contextlib.suppress(FileExistsError):
+        if not _is_folder(folder):
+            _remove(folder)
             os.mkdir(folder, 0o700)
-        if not stat.S_ISDIR(os.lstat(folder).st_mode):
-            return False
-    target = os.path.join(root, name)
-    return not (os.path.lexists(target) and stat.S_ISDIR(os.lstat(target).st_mode))
 
 
 def _remove(path: bytes) -> None:
+    if _is_folder(path):
+        shutil.rmtree(path)
+        return
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
 
 
-def _copy_data(source: bytes, destination: bytes, facts: os.stat_result) -> int:
-    """Copy the data between the holes.  The time comes after the data is on the disk, since
-    it is what says that the copy is whole."""
+def _is_folder(path: bytes) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _copy_data(source: bytes, destination: bytes, size: int) -> int:
+    """Copy the data between the holes.  The file's time is not the source's yet."""
     copied = 0
     with open(source, "rb", 0) as read, open(destination, "xb", 0) as write:
-        write.truncate(facts.st_size)
-        for start, end in _data(read.fileno(), facts.st_size):
+        write.truncate(size)
+        for start, end in _data(read.fileno(), size):
             for at in range(start, end, _PIECE):
                 data = os.pread(read.fileno(), min(_PIECE, end - at), at)
                 _write(write.fileno(), data, at)
                 copied += len(data)
-        os.fsync(write.fileno())
-        os.utime(write.fileno(), ns=(facts.st_atime_ns, facts.st_mtime_ns))
     return copied
 
 

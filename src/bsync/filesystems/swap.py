@@ -10,4 +10,4 @@ HIBERNATED = "swsuspend"  # what blkid calls a swap area that holds a hibernatio
 def mkswap_arguments(source: Swap, device: str) -> list[str]:
     """The command that makes `device` a swap area with the source's UUID and label."""
     label = ["--label", source.label] if source.label else []
-    return ["mkswap", "--force", "--uuid", source.uuid, *label, device]
+    return ["mkswap", "--force", "--uuid", source.uuid or "clear", *label, device]

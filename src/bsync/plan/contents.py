@@ -69,16 +69,20 @@ def _raw(place: Place, source: Content, there: Content) -> Steps:
     if place.destination.size < place.source.size:
         need, have = both_sizes(place.source.size, place.destination.size)
         raise Refused(f"{place.name}: a raw copy needs {need}, the destination has {have}")
-    mirror = describe(source) == describe(there) and _uuid(source) == _uuid(there) != ""
     what = describe(source)
     return Steps(
         (CopyRaw(place, what, "copied byte by byte", place.source.size),),
-        () if mirror else _lost(place, there),
+        () if _is_raw_mirror(source, there) else _lost(place, there),
     )
 
 
-def _uuid(content: Content) -> str:
-    return "" if isinstance(content, Blank) else content.uuid
+def _is_raw_mirror(source: Content, there: Content) -> bool:
+    """The same kind, and known to be the same by its UUID or by how it begins."""
+    if isinstance(source, Blank) or isinstance(there, Blank) or describe(source) != describe(there):
+        return False
+    if isinstance(source, Foreign) and isinstance(there, Foreign) and source.start:
+        return source.uuid == there.uuid and (bool(source.uuid) or source.start == there.start)
+    return source.uuid == there.uuid != ""
 
 
 # --- swap ---------------------------------------------------------------------------------
@@ -121,6 +125,8 @@ def _ext(place: Place, source: Ext, there: Content, options: Options) -> Steps:
 
 
 def _is_mirror(source: Ext, there: Ext) -> bool:
+    if make.unmakeable(there.superblock):  # nothing here could write to it
+        return False
     if mark.is_marked(there.superblock):
         return mark.is_unfinished_mirror(there.superblock, source.superblock)
     return there.kind == source.kind and there.uuid == source.uuid

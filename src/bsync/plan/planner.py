@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bsync.bootcode import is_disarmed
 from bsync.errors import Refused
@@ -102,13 +102,20 @@ def _plan_disk(draft: _Draft, source: Disk, destination: Layout, options: Option
     for part in source.table.filled:
         place = Place(part.number, part.extent, decision.extents[part.number])
         there = present(destination, place.destination)
-        draft.add(content_steps(place, part.content, there, _options(part, options)))
+        steps = content_steps(place, part.content, there, _options(part, options))
+        if _is_core_image(part) and decision.write is None:
+            steps = replace(steps, destroys=())  # one core image for another is nobody's loss
+        draft.add(steps)
     _plan_boot(draft, source, destination, decision)
 
 
 def _options(part: Partition, options: Options) -> Options:
     """The partition of GRUB's core image is boot code: copied as it is, unasked."""
-    return Options(engine="raw") if part.type.upper() == BIOS_BOOT else options
+    return Options(engine="raw") if _is_core_image(part) else options
+
+
+def _is_core_image(part: Partition) -> bool:
+    return part.type.upper() == BIOS_BOOT
 
 
 def _replaced(destination: Layout, decision: Decision) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from bsync.acquire.block import Device
@@ -56,7 +57,8 @@ def content_of(device: Device, extent: Extent) -> Content:
     if kind == HIBERNATED:
         return Swap(uuid, label, hibernated=True)
     if kind or "PTTYPE" in found:
-        return Foreign(kind or f"{found['PTTYPE']} partition table", uuid, label)
+        kind = kind or f"{found['PTTYPE']} partition table"
+        return Foreign(kind, uuid, label, _start(device, extent))
     return _unnamed(device, extent)
 
 
@@ -76,4 +78,11 @@ def _unnamed(device: Device, extent: Extent) -> Content:
     """Nothing known; blank only if there are zeroes where things begin and end."""
     size = min(MIB, extent.size)
     ends = (extent.start, extent.end - size)
-    return Foreign() if any(device.read(at, size).strip(b"\0") for at in ends) else Blank()
+    if all(device.read(at, size) == bytes(size) for at in ends):
+        return Blank()
+    return Foreign(start=_start(device, extent))
+
+
+def _start(device: Device, extent: Extent) -> str:
+    data = device.read(extent.start, min(MIB, extent.size)).rstrip(b"\0")
+    return hashlib.sha256(data).hexdigest() if data else ""

@@ -8,6 +8,7 @@ Disk Layout".
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -68,7 +69,7 @@ def _table(device: Device) -> Table:
             first_lba=int(facts.get("firstlba", 0)),
             entries=int(facts.get("table-length", 0)),
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         if isinstance(error, BadTable):
             raise
         raise BadTable("sfdisk describes it in an unknown way") from None
@@ -77,7 +78,8 @@ def _table(device: Device) -> Table:
 def _sfdisk(device: Device) -> dict[str, Any]:
     result = run("sfdisk", "--json", device.path, ok=(0, 1), failure=Unavailable)
     try:
-        facts = json.loads(result.output)["partitiontable"]
+        _, brace, text = result.output.partition("{")  # such as "omitting empty partition"
+        facts = json.loads(brace + text)["partitiontable"]
     except (ValueError, KeyError, TypeError):
         raise BadTable("sfdisk cannot read it") from None
     if not isinstance(facts, dict):
@@ -86,9 +88,9 @@ def _sfdisk(device: Device) -> dict[str, Any]:
 
 
 def _partition(device: Device, whole: str, sector: int, row: dict[str, Any]) -> Partition:
-    number = int(row["node"].removeprefix(whole).lstrip("p"))
+    number = _number(row["node"].removeprefix(whole))
     extent = Extent(int(row["start"]) * sector, int(row["size"]) * sector)
-    if extent.size <= 0 or extent.end > device.size:
+    if extent.start < 0 or extent.size <= 0 or extent.end > device.size:
         raise BadTable(f"partition {number} ends beyond the disk")
     kind = str(row["type"]).lower() if len(str(row["type"])) < 3 else str(row["type"])
     plain = Partition(
@@ -101,6 +103,14 @@ def _partition(device: Device, whole: str, sector: int, row: dict[str, Any]) -> 
         number, extent, kind, content_of(device, extent), plain.bootable, plain.uuid,
         plain.name, plain.attributes,
     )  # fmt: skip
+
+
+def _number(suffix: str) -> int:
+    """sfdisk names partition 5 of a disk `…5`, `…p5` or, below /dev/mapper, `…-part5`."""
+    match = re.fullmatch(r"(?:p|-part)?([0-9]{1,3})", suffix)
+    if match is None:
+        raise ValueError(suffix)
+    return int(match[1])
 
 
 def _records(device: Device, partitions: tuple[Partition, ...]) -> tuple[tuple[int, bytes], ...]:

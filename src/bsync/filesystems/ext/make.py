@@ -21,10 +21,12 @@ _UNMAKEABLE = frozenset(
         "replica", "read-only", "shared_blocks", "verity",
     )
 )  # fmt: skip
+_KERNEL_BOUND = frozenset({"quota", "project"})  # writable only if the kernel has them built in
 _MOUNT_OPTIONS = (
     "debug", "bsdgroups", "user_xattr", "acl", "uid16", "nobarrier", "block_validity",
     "discard", "nodelalloc",
 )  # fmt: skip
+_MAX_GROUP = 65528  # blocks; more than 16 bits of a group descriptor's count do not hold
 _JOURNAL_MODES = ("journal_data", "journal_data_ordered", "journal_data_writeback")
 _ERRORS = {1: "continue", 2: "remount-ro", 3: "panic"}
 _HASHES = {0: "legacy", 1: "half_md4", 2: "tea", 3: "legacy", 4: "half_md4", 5: "tea"}
@@ -60,14 +62,17 @@ def shape(source: Superblock, size: int) -> Shape:
     limit = 1 << (48 if "64bit" in source.features else 32)
     blocks = min(size // source.block_size, limit - 1)
     groups = _groups(source, blocks)
-    proportional = source.inodes_per_group * groups
     fewest = source.used_inodes + source.used_inodes // 20 + 16
+    proportional, fewest, as_many = (
+        _rounded(source, groups, inodes)
+        for inodes in (source.inodes_per_group * groups, fewest, source.inodes)
+    )
     journal = _journal(source, blocks)
-    for inodes in (max(source.inodes, proportional), max(proportional, fewest)):
+    for inodes in (max(as_many, proportional), as_many, max(proportional, fewest)):
         candidate = Shape(blocks, inodes, journal)
         if _room(source, candidate) <= size:
             return candidate
-    return Shape(blocks, fewest, journal)
+    return Shape(blocks, as_many if blocks >= source.blocks else fewest, journal)
 
 
 def needed(source: Superblock, size: int) -> int:
@@ -109,35 +114,61 @@ def mke2fs_arguments(source: Superblock, made: Shape, device: str) -> list[str]:
         arguments += ["-G", str(source.groups_per_flex)]
     if "bigalloc" in source.features:
         arguments += ["-C", str(source.cluster_size)]
+    elif source.blocks_per_group != min(8 * source.block_size, _MAX_GROUP):
+        arguments += ["-g", str(source.blocks_per_group)]
     if made.journal:
         arguments += ["-J", f"size={made.journal // MIB}"]
     return [*arguments, device, f"{made.blocks * source.block_size // 1024}k"]
+
+
+def trial_arguments(source: Superblock, device: str) -> list[str]:
+    """The command that makes a small filesystem on which to try whether this kernel can write
+    one like `source`; empty where every kernel can."""
+    bound = sorted(source.features & _KERNEL_BOUND)
+    made = ["mke2fs", "-F", "-q", "-t", "ext4", "-I", "256", "-O", ",".join(["none", *bound])]
+    return [*made, device] if bound else []
 
 
 def tune2fs_arguments(source: Superblock, blocks: int) -> list[str]:
     """The options of tune2fs that give a filesystem of `blocks` what `source` is tuned to."""
     reserved = source.reserved_blocks * blocks // source.blocks
     arguments = ["-r", str(reserved), "-u", str(source.reserved_uid)]
-    arguments += ["-g", str(source.reserved_gid), "-c", str(source.max_mount_count or -1)]
-    arguments += ["-i", str(source.check_interval)]
-    arguments += ["-e", _ERRORS.get(source.errors_behaviour, "continue")]
-    extended = [f"mount_opts={source.mount_options}"]
+    arguments += ["-g", str(source.reserved_gid), "-c", str(_mount_count(source))]
+    arguments += ["-i", f"{source.check_interval}s"]  # without the unit it would be days
+    arguments += ["-e", _errors(source)]
+    extended = [] if "," in source.mount_options else [f"mount_opts={source.mount_options}"]
     if "dir_index" in source.features and source.hash_version in _HASHES:
         extended.append(f"hash_alg={_HASHES[source.hash_version]}")
-    arguments += ["-E", ",".join(extended)]
+    arguments += ["-E", ",".join(extended)] if extended else []
     wanted = source.default_mount_options
     options = [name if name in wanted else f"^{name}" for name in _MOUNT_OPTIONS]
-    options += [mode for mode in _JOURNAL_MODES if mode in wanted] or ["^journal_data"]
+    options += [mode for mode in _JOURNAL_MODES if mode in wanted] or ["^journal_data_writeback"]
     return [*arguments, "-o", ",".join(options)]
+
+
+def debugfs_requests(source: Superblock) -> list[str]:
+    """What tune2fs cannot set: it takes a comma for the end of the mount options."""
+    if "," not in source.mount_options:
+        return []
+    return [f'set_super_value mount_opts "{source.mount_options}"']
 
 
 def tuning(source: Superblock) -> tuple[object, ...]:
     """What `tune2fs_arguments` sets, for comparing two filesystems."""
     return (
-        source.reserved_uid, source.reserved_gid, source.max_mount_count,
-        source.check_interval, source.errors_behaviour, source.default_mount_options,
+        source.reserved_uid, source.reserved_gid, _mount_count(source),
+        source.check_interval, _errors(source), source.default_mount_options,
         source.mount_options,
     )  # fmt: skip
+
+
+def _mount_count(source: Superblock) -> int:
+    """Mounts between two checks; nothing above 0 means none, and tune2fs only writes -1."""
+    return max(source.max_mount_count, 0) or -1
+
+
+def _errors(source: Superblock) -> str:
+    return _ERRORS.get(source.errors_behaviour, "continue")
 
 
 def _type(source: Superblock) -> str:
@@ -150,12 +181,23 @@ def _groups(source: Superblock, blocks: int) -> int:
     return max(1, -(-(blocks - source.first_data_block) // source.blocks_per_group))
 
 
+def _rounded(source: Superblock, groups: int, inodes: int) -> int:
+    """At least `inodes`, the same in every group, in whole blocks and bytes of the bitmap.
+
+    Left to itself mke2fs rounds down where it has to, by up to a third.
+    """
+    step = max(8, source.block_size // source.inode_size)
+    return -(-inodes // (groups * step)) * step * groups
+
+
 def _journal(source: Superblock, blocks: int) -> int:
     """Bytes of journal: the source's, but no more than a sixteenth of a smaller mirror."""
     if "has_journal" not in source.features:
         return 0
     least = max(1024 * source.block_size, MIB)
     wanted = source.journal_size or least
+    if "fast_commit" in source.features:  # mke2fs adds a 64th for it to what it is told
+        wanted = wanted * 64 // 65
     if blocks < source.blocks:
         wanted = min(wanted, max(least, blocks * source.block_size // 16))
     return -(-wanted // MIB) * MIB
@@ -169,7 +211,17 @@ def _room(source: Superblock, made: Shape) -> int:
     own = Shape(source.blocks, source.inodes, source.journal_size)
     contents = max(0, source.used - _overhead(source, own, source.reserved_gdt_blocks))
     spare = contents // 50 + MIB
-    return contents + spare + _overhead(source, made, _reserved_gdt(source, made.blocks))
+    overhead = _overhead(source, made, _reserved_gdt(source, made.blocks))
+    return max(contents + spare + overhead, _least_room(source, made, overhead))
+
+
+def _least_room(source: Superblock, made: Shape, overhead: int) -> int:
+    """Bytes below which mke2fs makes nothing of the shape `made`, however empty it is."""
+    full = (made.inodes - 1) // (8 * source.block_size)  # groups whose inode bitmaps are full
+    least = full * source.blocks_per_group * source.block_size * 9 // 8
+    if made.journal:  # as much again must stay free beside it
+        least = max(least, 2048 * source.block_size, overhead + made.journal + MIB)
+    return least
 
 
 def _overhead(source: Superblock, made: Shape, reserved_gdt: int) -> int:

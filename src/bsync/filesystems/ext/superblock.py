@@ -113,10 +113,17 @@ def parse(data: bytes) -> Superblock:
     if len(data) != SIZE or _int(data, 0x38, 2) != MAGIC:
         raise BadSuperblock("no ext2/3/4 superblock")
     features = _features(data)
+    result = _fields(data, features)
+    _check(result)
+    _check_sum(data, features)
+    return result
+
+
+def _fields(data: bytes, features: frozenset[str]) -> Superblock:
     wide = "64bit" in features
     block_size = _shifted(data, 0x18, "block size")
     revision = _int(data, 0x4C, 4)
-    result = Superblock(
+    return Superblock(
         uuid=str(uuid.UUID(bytes=data[0x68:0x78])),
         label=data[0x78:0x88].split(b"\0")[0].decode("utf-8", "surrogateescape"),
         block_size=block_size,
@@ -150,9 +157,6 @@ def parse(data: bytes) -> Superblock:
         reserved_gid=_int(data, 0x52, 2),
         quota_inodes=(_int(data, 0x240, 4), _int(data, 0x244, 4), _int(data, 0x26C, 4)),
     )
-    _check(result)
-    _check_sum(data, features)
-    return result
 
 
 def checksum(data: bytes) -> int:

@@ -1,0 +1,138 @@
+"""Image formats: known by their first or last bytes, and opened by QEMU's storage daemon.
+
+An image may name others that it builds on (a backing file, extents); QEMU opens those too,
+read-only.  So a format is only opened where the user named it, and a file that looks like one
+is refused where it was given bare: its first sector is the disk's own in a raw image, and
+whoever may write the disk could name any file there.
+
+Signatures: QEMU's docs/interop/qcow2.txt; VMware's Virtual Disk Format 5.0; Microsoft's
+[MS-VHDX] 2.2.1 and VHD specification; VirtualBox's VDICore.h.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from bsync.acquire.storage_daemon import Node, exported
+from bsync.acquire.watchdog import PATIENCE
+from bsync.errors import BsyncError, Refused, Unavailable
+from bsync.ledger import Ledger
+from bsync.locate import ImageFile, NbdExport
+
+_SECTOR = 512  # bytes
+# Format, where its signature stands, and the signature.
+_SIGNATURES = (
+    ("qcow2", 0, b"QFI\xfb"),
+    ("vmdk", 0, b"KDMV"),
+    ("vmdk", 0, b"COWD"),
+    ("vmdk", 0, b"# Disk DescriptorFile"),
+    ("vhdx", 0, b"vhdxfile"),
+    ("vpc", 0, b"conectix"),
+    ("vdi", 64, b"\x7f\x10\xda\xbe"),
+)
+_VHD_FOOTER = b"conectix"  # a fixed VHD is a raw disk with a footer of one sector
+_VMDK_COMPRESSION = struct.Struct("<H")  # of a sparse extent's header, at 77: 0 none
+_NBD_SECONDS = 10  # for a server to answer at first
+_NBD_RECONNECT = 30  # seconds for a server to come back before reads and writes fail
+
+
+def detected(descriptor: int) -> str:
+    """The format of an open image file, as a scheme of locators; empty for none known."""
+    first = os.pread(descriptor, _SECTOR, 0)
+    for name, at, signature in _SIGNATURES:
+        if first[at:].startswith(signature):
+            return name
+    size = os.fstat(descriptor).st_size
+    if size > _SECTOR and os.pread(descriptor, len(_VHD_FOOTER), size - _SECTOR) == _VHD_FOOTER:
+        return "vpc"
+    return ""
+
+
+def refuse_format(path: str, descriptor: int) -> None:
+    """Raise `Refused` where a file that was given bare is an image of a known format."""
+    name = detected(descriptor)
+    if name:
+        raise Refused(
+            f"{path} is a {name} image",
+            f"write {name}://{path} for the disk in it, loop://{path} for its bytes",
+        )
+
+
+@contextlib.contextmanager
+def exported_image(ledger: Ledger, locator: ImageFile, *, writable: bool) -> Iterator[Path]:
+    """The disk in an image as a file; see `exported`.  Raises `Unavailable`, `Refused`."""
+    if writable:
+        _refuse_unwritable(locator)
+    node = Node(str(locator), _image_options(locator), lambda said: _explained(locator, said))
+    with exported(ledger, node, writable=writable, patience=None) as path:  # as for any file
+        yield path
+
+
+@contextlib.contextmanager
+def exported_nbd(
+    ledger: Ledger, locator: NbdExport, *, writable: bool, patience: float = PATIENCE
+) -> Iterator[Path]:
+    """What an NBD server exports as a file; see `exported`.  Raises `Unavailable`, `Refused`."""
+    node = Node(
+        str(locator),
+        _nbd_options(locator),
+        lambda said: _explained(locator, said),
+        seconds=_NBD_SECONDS,
+    )
+    with exported(ledger, node, writable=writable, patience=patience) as path:
+        yield path
+
+
+def _image_options(locator: ImageFile) -> dict[str, object]:
+    try:
+        path = os.path.realpath(locator.path, strict=True)
+        block = stat.S_ISBLK(os.stat(path).st_mode)
+    except OSError as error:
+        raise Unavailable(f"{locator}: {error.strerror}", "qemu-img create makes one") from None
+    file = {"driver": "host_device" if block else "file", "filename": path, "locking": "on"}
+    options: dict[str, object] = {"driver": locator.format, "file": file}
+    # Zeroes need no room in an image.
+    return {**options, "discard": "unmap", "detect-zeroes": "unmap"}
+
+
+def _nbd_options(locator: NbdExport) -> dict[str, object]:
+    server: dict[str, object] = {"type": "unix", "path": locator.socket}
+    if not locator.socket:
+        server = {"type": "inet", "host": locator.host, "port": str(locator.port)}
+    return {
+        "driver": "nbd",
+        "server": server,
+        "export": locator.export,
+        "reconnect-delay": _NBD_RECONNECT,
+    }
+
+
+def _refuse_unwritable(locator: ImageFile) -> None:
+    """Compressed VMDKs cannot be written to in the middle; QEMU only says so once it is."""
+    with contextlib.suppress(OSError, struct.error), open(locator.path, "rb") as file:
+        first = file.read(_SECTOR)
+        if first.startswith(b"KDMV") and _VMDK_COMPRESSION.unpack_from(first, 77)[0]:
+            raise Refused(
+                f"{locator} is compressed (streamOptimized)", "qemu-img convert makes it writable"
+            )
+
+
+def _explained(locator: ImageFile | NbdExport, said: str) -> BsyncError:
+    """What QEMU said, as an error of ours."""
+    if "Failed to get" in said:  # "Failed to get "write" lock" and its like
+        return Refused(f"{locator} is in use by another program", "does a virtual machine use it?")
+    nbd = isinstance(locator, NbdExport)
+    if "read-only" in said or (nbd and "Permission denied" in said):  # writing is
+        return Refused(f"{locator} is read-only", "it can only be a source")
+    if "refused" in said:
+        hint = "check address and port; is the server running?"
+        return Unavailable(f"{locator}: the server refused the connection", hint)
+    if "no answer" in said:
+        hint = "check address and port, and the firewalls"
+        return Unavailable(f"{locator}: the server did not answer in time", hint)
+    return Unavailable(f"{locator}: {said}")

@@ -1,0 +1,105 @@
+"""iSCSI where the kernel has no initiator: by QEMU's storage daemon, in user space.
+
+CHAP works in both sessions, the one that lists the LUNs and the daemon's.  Mutual CHAP only
+in the first, as QEMU's driver cannot ask for it; a target that proves itself once and is not
+asked again proves nothing, so it is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bsync.acquire.iscsi_luns import Lun, chosen, explained, initiator, portal
+from bsync.acquire.open_iscsi import Credentials
+from bsync.acquire.storage_daemon import PASSWORD, Node, exported
+from bsync.acquire.watchdog import PATIENCE
+from bsync.errors import Refused, Unavailable
+from bsync.ledger import Ledger
+from bsync.locate import IscsiLun
+
+_COMMAND = 30  # seconds for one command of the initiator's; it is then repeated
+_LOCK = struct.Struct("hhqqi0q")  # struct flock of fcntl(2)
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A LUN as a file."""
+
+    path: Path
+    lun: Lun
+
+
+@contextlib.contextmanager
+def attached(
+    ledger: Ledger,
+    locator: IscsiLun,
+    credentials: Credentials | None,
+    *,
+    writable: bool,
+    patience: float = PATIENCE,
+) -> Iterator[Attached]:
+    """The LUN as a file, until the end of the block; see `exported` for what holds for it.
+
+    Raises `Unavailable`; `Refused` where it is read-only and should be written, is in use by
+    another run, or where it is not clear which is meant.
+    """
+    if credentials and credentials.target_user:
+        raise Unavailable(
+            f"{locator}: mutual CHAP needs the kernel's initiator", "apt-get install open-iscsi"
+        )
+    lun = chosen(locator, credentials)
+    if writable and lun.read_only:
+        raise Refused(f"{locator}: LUN {lun.number} is read-only", "it can only be a source")
+    with (
+        _reserved(ledger, locator, lun, writable=writable),
+        exported(ledger, _node(locator, lun, credentials), writable=writable,
+                 patience=patience) as path,
+    ):  # fmt: skip
+        yield Attached(path, lun)
+
+
+def _node(locator: IscsiLun, lun: Lun, credentials: Credentials | None) -> Node:
+    options: dict[str, object] = {
+        "driver": "iscsi", "transport": "tcp", "portal": portal(locator), "target": locator.iqn,
+        "lun": lun.number, "initiator-name": initiator(), "timeout": _COMMAND,
+    }  # fmt: skip
+    if credentials:
+        options |= {"user": credentials.user, "password-secret": PASSWORD}
+    return Node(
+        str(locator),
+        options,
+        lambda said: explained(locator, said),
+        credentials.password if credentials else "",
+    )
+
+
+@contextlib.contextmanager
+def _reserved(ledger: Ledger, locator: IscsiLun, lun: Lun, *, writable: bool) -> Iterator[None]:
+    """Keep the LUN from other runs of this machine, and from being both sides of ours: targets
+    let any number of initiators write.
+
+    The lock is one byte of the file that all runs share, its place made from the LUN's name:
+    it goes with the descriptor, and leaves nothing behind.
+    """
+    name = f"iscsi {locator.iqn} {lun.number}".encode()
+    place = int.from_bytes(hashlib.sha256(name).digest()[:7], "big")
+    descriptor = os.open(ledger.directory.parent / "lock", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        kind = fcntl.F_WRLCK if writable else fcntl.F_RDLCK
+        lock = _LOCK.pack(kind, os.SEEK_SET, place, 1, 0)
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
+        except OSError:
+            raise Refused(
+                f"{locator} is in use by bsync", "source and destination must be different disks"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)

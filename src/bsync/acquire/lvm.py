@@ -1,0 +1,270 @@
+"""Snapshots of logical volumes: to read a volume at one moment, or to write it all or nothing.
+
+As a source, a snapshot holds still while its volume goes on being written.  As a destination it
+is a transaction: everything is written to the snapshot, which is merged into its origin at
+success and dropped at failure.  Thin volumes get thin snapshots.
+
+A snapshot outlives a reboot, the ledger does not: so it bears a tag with this machine's and the
+run's id, by which `recover` finds it.
+Interface: lvcreate(8), lvconvert(8), lvs(8) with `--reportformat json`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from bsync.errors import BsyncError, CopyFailed, Refused, Unavailable, Unreleased
+from bsync.ledger import Facts, Ledger
+from bsync.locate import LvmSnapshot
+from bsync.run import installed, run
+from bsync.units import both_sizes, size_text
+
+_TAG = "bsync"
+_FIELDS = (
+    "vg_name", "lv_name", "lv_size", "lv_dm_path", "segtype", "lv_device_open", "lv_tags",
+    "data_percent", "lv_snapshot_invalid", "vg_free", "vg_extent_size", "origin",
+)  # fmt: skip
+_PATIENCE = 10.0  # seconds for a snapshot to become idle
+_WATCH = 2.0  # seconds between two looks at its fill level
+_NEARLY_FULL = 80.0  # per cent
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A logical volume as lvs(8) reports it; sizes in bytes."""
+
+    vg: str
+    lv: str
+    size: int
+    path: str
+    thin: bool
+    open: bool
+    tags: frozenset[str]
+    full: float  # per cent of a snapshot's room, or of a thin volume's data
+    invalid: bool  # a snapshot that overflowed
+    free: int  # what the group has free
+    extent: int  # the group's unit of allocation
+    is_snapshot: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.vg}/{self.lv}"
+
+
+class Snapshot:
+    """A snapshot of ours, known by its tag."""
+
+    kind: ClassVar[str] = "lvm-snapshot"
+
+    def __init__(self, vg: str, name: str, tag: str, creation: tuple[str, ...] = ()) -> None:
+        self.vg = vg
+        self.name = name
+        self.tag = tag
+        self._creation = creation
+        self.accepted = False  # what is in it shall be merged into the origin
+
+    @classmethod
+    def from_facts(cls, facts: Facts) -> Snapshot:
+        return cls(str(facts["vg"]), str(facts["name"]), str(facts["tag"]))
+
+    def facts(self) -> Facts:
+        return {"vg": self.vg, "name": self.name, "tag": self.tag}
+
+    def acquire(self) -> None:
+        run("lvcreate", *self._creation, failure=Unavailable, critical=True)
+
+    def release(self) -> None:
+        """Drop it, if it is there and bears our tag; one being merged goes by itself."""
+        deadline = time.monotonic() + _PATIENCE
+        while (there := self.look()) is not None:
+            result = run(
+                "lvremove", "--yes", there.name, ok=range(256), failure=Unreleased, critical=True
+            )
+            if result.status and time.monotonic() > deadline:
+                words = " ".join(result.errors.split())
+                raise Unreleased(f"the snapshot {there.name} cannot be removed: {words}")
+            if result.status:
+                time.sleep(0.2)
+
+    def look(self) -> Volume | None:
+        """The snapshot as it is now; None if there is none of ours by that name."""
+        found = _volumes("--select", f"vg_name={self.vg} && lv_name={self.name}")
+        return next((volume for volume in found if self.tag in volume.tags), None)
+
+    def check(self) -> None:
+        """Raise `CopyFailed` if the snapshot has overflowed: what was read of it is worthless."""
+        there = self.look()
+        if there is None:
+            raise CopyFailed(f"the snapshot {self.vg}/{self.name} is gone")
+        if there.invalid or (there.is_snapshot and not there.thin and there.full >= 100):
+            raise CopyFailed(
+                f"the snapshot of {size_text(there.size)} overflowed: more was written meanwhile "
+                "than it has room for",
+                "give it more with --snapshot-size, or run when less is written",
+            )
+
+    def merge(self) -> None:
+        """Make the origin what the snapshot is.  Raises `CopyFailed`."""
+        name = f"{self.vg}/{self.name}"
+        run("lvconvert", "--merge", "--interval", "1", "--yes", name, critical=True)
+        if self.look() is not None:
+            raise CopyFailed(
+                f"{self.vg}/{self.name} is not merged yet, since its origin is in use",
+                "it will be when the volume is next activated",
+            )
+
+
+@contextlib.contextmanager
+def snapshot(
+    ledger: Ledger,
+    locator: LvmSnapshot,
+    *,
+    transaction: bool,
+    size: int = 0,
+    notice: Callable[[str], None],
+) -> Iterator[tuple[Snapshot, Volume, Volume]]:
+    """A snapshot for the block, with its volume and its origin as they were at the beginning.
+
+    With `transaction` it is merged at the end of a block that ends well, if `accepted` was set
+    meanwhile.  `size`: bytes for what changes (classic snapshots only; 0: the default).
+    `notice` hears when it is nearly full.  Raises `Unavailable`, `Refused`.
+    """
+    below = origin(locator)
+    if transaction and below.open:
+        raise Refused(f"{below.name} is in use", "unmount it first")
+    tag = f"{_TAG}.{machine()}.{ledger.run}"
+    name = f"bsync-{ledger.run}-{'destination' if transaction else 'source'}"
+    room = 0 if below.thin else _room(below, size, transaction)
+    creation = _creation(below, name, tag, room)
+    with ledger.holding(Snapshot(below.vg, name, tag, creation)) as made:
+        volume = made.look()
+        if volume is None:
+            raise Unavailable(f"the snapshot {below.vg}/{name} did not appear")
+        with _watched(made, notice) if not below.thin else contextlib.nullcontext():
+            yield made, volume, below
+        if transaction and made.accepted:
+            made.merge()
+
+
+def orphans(alive: frozenset[str]) -> list[Snapshot]:
+    """This machine's snapshots whose runs are not among `alive` (run ids)."""
+    if not installed("lvs"):
+        return []
+    prefix = f"{_TAG}.{machine()}."
+    return [
+        Snapshot(volume.vg, volume.lv, tag)
+        for volume in _volumes("--all")
+        for tag in sorted(volume.tags)
+        if tag.startswith(prefix) and tag.removeprefix(prefix) not in alive
+    ]
+
+
+def machine() -> str:
+    """What tells this machine from others that may see the same volume group."""
+    with contextlib.suppress(OSError):
+        if found := Path("/etc/machine-id").read_text().strip():
+            return found[:12]
+    return "".join(c if c.isalnum() else "-" for c in socket.gethostname()) or "localhost"
+
+
+def origin(locator: LvmSnapshot) -> Volume:
+    """The volume that `locator` names.  Raises `Unavailable`."""
+    name = f"{locator.vg}/{locator.lv}"
+    try:
+        found = _volumes(name)
+    except Unavailable as error:
+        raise Unavailable(f"{name}: {error.message}", "lvs shows what there is") from None
+    if len(found) != 1:
+        raise Unavailable(f"there is no logical volume {name}", "lvs shows what there is")
+    return found[0]
+
+
+def _volumes(*which: str) -> list[Volume]:
+    """What lvs(8) reports.  Raises `Unavailable`."""
+    result = run(
+        "lvs", "--reportformat", "json", "--units", "b", "--nosuffix", "--binary",
+        "--options", ",".join(_FIELDS), *which, failure=Unavailable,
+    )  # fmt: skip
+    try:
+        return [_volume(row) for part in json.loads(result.output)["report"] for row in part["lv"]]
+    except (ValueError, KeyError, TypeError):
+        raise Unavailable("lvs describes volumes in an unknown way") from None
+
+
+def _volume(row: dict[str, str]) -> Volume:
+    return Volume(
+        vg=row["vg_name"],
+        lv=row["lv_name"].strip("[]"),
+        size=int(row["lv_size"]),
+        path=row["lv_dm_path"],
+        thin=row["segtype"] == "thin",
+        open=row["lv_device_open"] == "1",
+        tags=frozenset(filter(None, row["lv_tags"].split(","))),
+        full=float(row["data_percent"] or 0),
+        invalid=row["lv_snapshot_invalid"] == "1",
+        free=int(row["vg_free"]),
+        extent=int(row["vg_extent_size"]),
+        is_snapshot=bool(row["origin"]),
+    )
+
+
+def _room(origin: Volume, size: int, transaction: bool) -> int:
+    """Bytes for a classic snapshot: as asked for, or a fifth of the origin (all of it, and what
+    the snapshot needs for itself, where everything may be written), or what the group has."""
+    whole = origin.size + origin.size // 64 + 4 * origin.extent
+    wanted = size or (whole if transaction else origin.size // 5)
+    rounded = -(-min(wanted, whole) // origin.extent) * origin.extent
+    if size and rounded > origin.free:
+        asked, free = both_sizes(rounded, origin.free)
+        raise Unavailable(f"a snapshot of {asked} was asked for, {origin.vg} has {free} free")
+    room = min(rounded, origin.free // origin.extent * origin.extent)
+    if room <= 0:
+        raise Unavailable(f"{origin.vg} has no room for a snapshot", "extend it: vgextend")
+    return room
+
+
+def _creation(origin: Volume, name: str, tag: str, room: int) -> tuple[str, ...]:
+    """The arguments of lvcreate(8)."""
+    how = ("--setactivationskip", "n") if origin.thin else ("--size", f"{room}b")
+    return (
+        "--snapshot",
+        "--yes",
+        "--monitor",
+        "n",
+        "--name",
+        name,
+        "--addtag",
+        tag,
+        *how,
+        origin.name,
+    )
+
+
+@contextlib.contextmanager
+def _watched(made: Snapshot, notice: Callable[[str], None]) -> Iterator[None]:
+    """Look at the fill level from time to time, and say so once when it is high."""
+    ended = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(made, notice, ended), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _watch(made: Snapshot, notice: Callable[[str], None], ended: threading.Event) -> None:
+    while not ended.wait(_WATCH):
+        with contextlib.suppress(BsyncError):
+            there = made.look()
+            if there is not None and there.full >= _NEARLY_FULL:
+                notice(f"the snapshot {there.name} is {there.full:.0f} % full")
+                return

@@ -1,0 +1,176 @@
+"""Whatever is behind a locator, acquired and opened: the one way from a name to a `Device`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+from bsync.acquire import block, image_format, iscsi_user, loop, lvm, open_iscsi
+from bsync.acquire.block import Device
+from bsync.acquire.ground import Ground, ground_of
+from bsync.acquire.loop import Over
+from bsync.acquire.open_iscsi import Credentials
+from bsync.errors import Unavailable, Usage
+from bsync.layout import Extent
+from bsync.ledger import Ledger
+from bsync.locate import (
+    DevicePath,
+    ImageFile,
+    IscsiLun,
+    Locator,
+    LoopFile,
+    LvmSnapshot,
+    NbdExport,
+)
+
+
+class Role(Enum):
+    """What a device is opened for."""
+
+    SOURCE = "to be read, held still meanwhile"
+    DESTINATION = "to be written"
+    SIGHT = "to be looked at, as the destination of a plan or of a verification"
+
+
+@dataclass(frozen=True)
+class Means:
+    """What acquiring may need beside the name."""
+
+    ledger: Ledger
+    notice: Callable[[str], None]
+    credentials: Callable[[IscsiLun], Credentials | None]
+    snapshot_size: int = 0  # bytes; 0: the default
+    create: int = 0  # bytes of an image file to be made as destination
+
+
+@contextlib.contextmanager
+def opened(
+    locator: Locator, role: Role, means: Means, apart_from: Device | None = None
+) -> Iterator[Device]:
+    """The device that `locator` names, held for us until the end of the block.
+
+    `apart_from`: the source, which the destination must not overlap.  Raises `Unavailable`,
+    `Refused`, `Usage`.
+    """
+    if means.create and role is not Role.SOURCE and not isinstance(locator, DevicePath | LoopFile):
+        raise Usage(f"--create makes image files, which {locator} is not")
+    writable = role is Role.DESTINATION
+    match locator:
+        case DevicePath() | LoopFile():
+            way = _path(locator, role, means, apart_from)
+        case LvmSnapshot():
+            way = _volume(locator, role, means, apart_from)
+        case IscsiLun():
+            way = _lun(locator, writable, means, apart_from)
+        case ImageFile() | NbdExport():
+            way = _export(locator, writable, means, apart_from)
+    with way as device:
+        yield device
+
+
+@contextlib.contextmanager
+def _path(
+    locator: DevicePath | LoopFile, role: Role, means: Means, apart_from: Device | None
+) -> Iterator[Device]:
+    create = 0 if role is Role.SOURCE else means.create
+    writable = role is Role.DESTINATION
+    with block.opened(locator, writable=writable, create=create, apart_from=apart_from) as device:
+        if isinstance(locator, DevicePath) and stat.S_ISREG(os.fstat(device.descriptor).st_mode):
+            image_format.refuse_format(locator.path, device.descriptor)
+        yield device
+
+
+@contextlib.contextmanager
+def _volume(
+    locator: LvmSnapshot, role: Role, means: Means, apart_from: Device | None
+) -> Iterator[Device]:
+    """A snapshot; only a volume that is to be looked at is opened itself."""
+    if role is Role.SIGHT:
+        path = DevicePath(lvm.origin(locator).path)
+        with block.opened(path, writable=False, apart_from=apart_from) as device:
+            yield replace(device, word=str(locator))
+        return
+    with lvm.snapshot(
+        means.ledger, locator, transaction=role is Role.DESTINATION, size=means.snapshot_size,
+        notice=means.notice,
+    ) as (made, volume, origin):  # fmt: skip
+        ground = ground_of(os.stat(origin.path))
+        block.refuse_overlap(apart_from, str(locator), ground)
+        with block.opened(DevicePath(volume.path), writable=True) as device:
+            what = f"{'thin ' if origin.thin else ''}snapshot of {origin.name}"
+            yield replace(
+                device, word=str(locator), description=what, ground=ground, keeper=made,
+                disposable=True,
+            )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _lun(
+    locator: IscsiLun, writable: bool, means: Means, apart_from: Device | None
+) -> Iterator[Device]:
+    """Through the kernel's initiator where there is one, else through one in user space."""
+    credentials = means.credentials(locator)
+    if open_iscsi.available():
+        with (
+            open_iscsi.attached(means.ledger, locator, credentials) as path,
+            block.opened(DevicePath(path), writable=writable, apart_from=apart_from) as device,
+        ):
+            yield replace(device, word=str(locator))
+        return
+    with iscsi_user.attached(means.ledger, locator, credentials, writable=writable) as found:
+        what = f"LUN {found.lun.number}, {found.lun.name}".rstrip(", ")
+        ground = Ground(f"iscsi {locator.iqn} {found.lun.number}", Extent(0, found.lun.size))
+        block.refuse_overlap(apart_from, str(locator), ground)
+        with _buffered(found.path, writable, means) as device:
+            yield replace(
+                device, word=str(locator), description=what, ground=ground,
+                sector_size=found.lun.block_size,
+            )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _export(
+    locator: ImageFile | NbdExport, writable: bool, means: Means, apart_from: Device | None
+) -> Iterator[Device]:
+    """What QEMU's storage daemon finds in an image, or at an NBD server."""
+    if isinstance(locator, ImageFile):
+        way = image_format.exported_image(means.ledger, locator, writable=writable)
+        what = f"{locator.format} image"
+    else:
+        way = image_format.exported_nbd(means.ledger, locator, writable=writable)
+        what = "NBD export"
+    with way as path, _buffered(path, writable, means) as device:
+        ground = Ground(str(locator), device.ground.extent)
+        if isinstance(locator, ImageFile):
+            ground = ground_of(os.stat(locator.path))
+        block.refuse_overlap(apart_from, str(locator), ground)
+        yield replace(device, word=str(locator), description=what, ground=ground)
+
+
+@contextlib.contextmanager
+def _buffered(path: Path, writable: bool, means: Means) -> Iterator[Device]:
+    """A loop device over the whole of an exported file.
+
+    Never with direct I/O where it is written: see `storage_daemon`.  What stands on this loop
+    device may have it.
+    """
+    try:
+        backing = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+    except OSError as error:
+        raise Unavailable(f"{path}: {error.strerror}") from None
+    try:
+        extent = Extent(0, os.fstat(backing).st_size)
+        over = Over(backing, extent, writable, direct=not writable)
+        with (
+            loop.attached(means.ledger, over) as device,
+            block.opened(DevicePath(device), writable=writable) as opened_device,
+        ):
+            yield opened_device
+    finally:
+        with contextlib.suppress(OSError):  # a dead export says so even when it is closed
+            os.close(backing)

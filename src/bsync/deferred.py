@@ -1,0 +1,35 @@
+"""Moments that no signal may cut in two: something is there, and nobody holds it yet."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # those that end a run
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Signals that come during the block are handled at its end.
+
+    Blocking them would not do: a thread that does not block them would take them for us.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals never come to another thread
+        return
+    came: list[int] = []
+
+    def keep(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+
+    before = {number: signal.signal(number, keep) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
