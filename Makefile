@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: install demo test test-unit test-host test-boot bench docs clean
+.PHONY: install demo test test-unit test-host test-boot test-vm bench docs clean
 
 install: .venv/installed docs
 
@@ -38,6 +38,11 @@ test-host: install
 test-boot: install
 	tools/install-packages test
 	$(PYTEST) tests/boot
+
+# `make test-vm TEST=thin` runs alone what has that in its name.
+test-vm: install
+	tools/install-packages test
+	BSYNC_VM_TEST='$(TEST)' $(PYTEST) $(if $(TEST),-k test_in_a_guest) tests/vm
 
 bench: install
 	tools/install-packages bench

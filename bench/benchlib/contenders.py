@@ -53,6 +53,11 @@ class Contender:
     # Differences, as rsync itemizes them, that are this program's known shortcomings.
     tolerated: tuple[str, ...] = ()
 
+    @property
+    def copies_all(self) -> bool:
+        """Whether it does the same every time, so that a third time shows nothing new."""
+        return self.first == self.again
+
     def missing(self) -> list[str]:
         """Programs it needs that this machine does not have."""
         return [Path(each).name for each in self.programs if find_program(each) is None]

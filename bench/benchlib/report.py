@@ -19,7 +19,8 @@ UNCHANGED_TARGET = 1.0
 METHOD = """\
 Each round runs all contenders one after the other, and each of them in three cases: the first
 clone into an empty image; again, with nothing changed; again, from a copy of the source with
-0.1 % of its files changed. The source is one ext4 image, the destination an image of the same
+0.1 % of its files changed (not those that copy everything every time).
+The source is one ext4 image, the destination an image of the same
 size. All contenders but bsync, which is given the image files, work on loop devices with direct
 I/O. Before each run everything is written and all caches are dropped. A run's time includes
 attaching loop devices, mkfs and mounts where needed, and ends when the destination's backing

@@ -40,7 +40,6 @@ _AFTER = {
     "after-child": (execute, "run"),
     "after-step": (execute, "_carry_out"),
     "after-spawn": (run, "_spawn"),
-    "in-spawn": (subprocess.Popen, "_execute_child"),
     "after-mounting": (mount.Mount, "acquire"),
     "after-attaching": (loop.Loop, "acquire"),
 }
@@ -89,7 +88,7 @@ def _tear(hit: Hit) -> None:
 def _watch_copy(count: int, number: int) -> None:
     """Hit while rsync is at work and the destination holds `count` names; it is slowed down
     so that there is a while to hit."""
-    setattr(rsync, "OPTIONS", (*rsync.OPTIONS, "--bwlimit=1000"))  # noqa: B010
+    _slow_down(1000)
 
     def watch() -> None:
         while True:
@@ -100,7 +99,40 @@ def _watch_copy(count: int, number: int) -> None:
                         return
             time.sleep(0.001)
 
-    threading.Thread(target=watch, daemon=True).start()
+    def begin() -> None:  # not before bsync has mounts of its own: a thread shares them then
+        threading.Thread(target=watch, daemon=True).start()
+
+    _patch(rsync, "_pass", begin, after=False)
+
+
+def _slow_down(kilobytes: int) -> None:
+    """Let rsync take its time: this many KiB a second."""
+    setattr(rsync, "OPTIONS", (*rsync.OPTIONS, f"--bwlimit={kilobytes}"))  # noqa: B010
+
+
+def _watch_starting(program: str, hit: Hit) -> None:
+    """Hit while `program` is being started: it runs already, but nobody holds it yet."""
+    original = subprocess.Popen.__init__
+
+    def init(self: Any, argv: Any, **options: Any) -> None:
+        original(self, argv, **options)
+        if program in argv:
+            hit()
+
+    setattr(subprocess.Popen, "__init__", init)  # noqa: B010
+
+
+def _watch_start(program: str, hit: Hit) -> None:
+    """Hit as soon as `program` was started."""
+    original = run._spawn
+
+    def spawn(argv: Any, *args: Any) -> Any:
+        child = original(argv, *args)
+        if argv[0] == program:
+            hit()
+        return child
+
+    setattr(run, "_spawn", spawn)  # noqa: B010
 
 
 def _is_mounted(folder: Path) -> bool:
@@ -119,6 +151,13 @@ def main() -> None:
         _tear(hit)
     elif point == "in-copy":
         _watch_copy(count, number)
+    elif point == "impatient":
+        for module in (mount, loop):
+            setattr(module, "_PATIENCE", 0.3)  # noqa: B010
+    elif point.startswith("starting:"):
+        _watch_starting(point.removeprefix("starting:"), hit)
+    elif point.startswith("started:"):
+        _watch_start(point.removeprefix("started:"), hit)
     else:
         raise SystemExit(f"no such point: {point}")
     command.main()

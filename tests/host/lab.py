@@ -16,9 +16,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import which
 
 MIB = 1 << 20
 SECTOR = 512
+# A shell script that works for a long time in the folder that is its last argument.
+STAYING = 'for last; do :; done; cd "$last" && exec sleep 1000'
+PATIENCE = 300  # seconds after which a run is taken to hang
 
 
 def call(*argv: str | Path, given: str | None = None, ok: tuple[int, ...] = (0,)) -> str:
@@ -67,6 +71,15 @@ def digest(image: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _backed_by(device: str, image: Path) -> bool:
+    """Whether the loop device is attached to the image."""
+    try:
+        backing = Path(f"/sys/block/{Path(device).name}/loop/backing_file").read_text()
+    except OSError:
+        return False
+    return backing.removesuffix("\n") == str(image)
+
+
 class Lab:
     """A directory for images, and a runtime directory of its own for bsync."""
 
@@ -95,7 +108,8 @@ class Lab:
         return self.partitions(image)
 
     def partitions(self, image: Path) -> list[Part]:
-        table = json.loads(call("sfdisk", "--json", image))["partitiontable"]
+        said = call("sfdisk", "--json", image)  # remarks may stand before it
+        table = json.loads(said[said.index("{") :])["partitiontable"]
         unit = table["sectorsize"]
         return [
             Part(
@@ -119,6 +133,8 @@ class Lab:
             yield device
         finally:
             call("losetup", "--detach", device)
+            # The kernel puts it off while anybody looks at the device, such as another bsync.
+            wait_until(lambda: not _backed_by(device, image), lambda: f"{device} stays attached")
 
     @contextlib.contextmanager
     def mounted(
@@ -143,8 +159,8 @@ class Lab:
 
     # --- bsync ----------------------------------------------------------------------------
 
-    def bsync(self, *words: str | Path, status: int = 0, stdin: str | None = None) -> Run:
-        """Run bsync, which has to end with `status`."""
+    def bsync(self, *words: str | Path, status: int | None = 0, stdin: str | None = None) -> Run:
+        """Run bsync, which has to end with `status`; None: with any that is no defect."""
         result = subprocess.run(
             [sys.executable, "-m", "bsync", *map(str, words)],
             env=self.environment, capture_output=True, text=True, check=False,
@@ -152,7 +168,8 @@ class Lab:
         )  # fmt: skip
         run = Run(result.returncode, result.stdout, result.stderr)
         assert "Traceback" not in run.err + run.out, run.err + run.out
-        assert run.status == status, f"status {run.status}, not {status}:\n{run.out}{run.err}"
+        assert run.status != 70, run.err + run.out
+        assert status in (None, run.status), f"{run.status}, not {status}:\n{run.out}{run.err}"
         return run
 
     def start(self, *words: str | Path, launcher: tuple[str, ...] = ("-m", "bsync")) -> Started:
@@ -167,15 +184,59 @@ class Lab:
         """Run bsync under `faults`: the `count`th time at `point`, it gets `signal`."""
         driver = str(Path(__file__).with_name("faults.py"))
         child = self.start(*words, launcher=(driver, point, str(count), signal))
-        out, err = child.communicate()
+        out, err = child.communicate(timeout=PATIENCE)
         assert "Traceback" not in err + out, err + out
         return Run(child.returncode, out, err)
 
-    def stand_in(self, program: str, script: str) -> Path:
-        """A shell script that runs in place of `program`."""
+    @contextlib.contextmanager
+    def held(self, *words: str | Path) -> Iterator[Callable[[], Run]]:
+        """A run of bsync that is stopped in the middle of its copy; calling what is given lets
+        it go on to its end."""
+        hold = self.folder / "hold"
+        waiting = f"touch {hold}; while [ -e {hold} ]; do sleep 0.05; done"
+        stand_in = self.stand_in("rsync", waiting, when="progress2")
+        child = self.start(*words)
+
+        def go_on() -> Run:
+            stand_in.unlink()
+            hold.unlink()
+            out, err = child.communicate(timeout=PATIENCE)
+            return Run(child.returncode, out, err)
+
+        try:
+            wait_until(lambda: hold.exists() or child.poll() is not None, lambda: "no rsync")
+            assert child.poll() is None, child.communicate()
+            yield go_on
+        finally:
+            child.terminate()
+            child.communicate(timeout=PATIENCE)
+
+    def loops_over(self, image: Path) -> list[str]:
+        """The loop devices that stand on an image."""
+        return [row["name"] for row in self._loops() if row["back-file"] == str(image)]
+
+    def within(self, script: str) -> Run:
+        """Run a shell script, in a mount namespace of its own; `{python}` is our Python."""
+        result = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", script.format(python=sys.executable)],
+            env=self.environment, capture_output=True, text=True, check=False,
+            stdin=subprocess.DEVNULL, timeout=PATIENCE,
+        )  # fmt: skip
+        assert "Traceback" not in result.stderr, result.stderr
+        return Run(result.returncode, result.stdout, result.stderr)
+
+    def impatient(self, *words: str | Path) -> Run:
+        """Run bsync with little patience for what stays busy."""
+        return self.faulty("impatient", 0, "KILL", *words)
+
+    def stand_in(self, program: str, script: str, when: str = "") -> Path:
+        """A shell script that runs in place of `program`, or before it if it ends well; only
+        with arguments that have `when` in them."""
         self.programs.mkdir(exist_ok=True)
         path = self.programs / program
-        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.write_text(
+            f"""#!/bin/sh\ncase "$*" in *"{when}"*)\n{script}\nesac\nexec {which(program)} "$@"\n"""
+        )
         path.chmod(0o755)
         return path
 
@@ -199,9 +260,13 @@ class Lab:
         rows = json.loads(call(*command) or "{}").get("loopdevices", [])
         return [row for row in rows if str(row["back-file"]).startswith(f"{self.folder}/")]
 
-    def assert_all_goes(self) -> None:
-        """Whatever is left goes by itself, soon."""
-        wait_until(lambda: not self.left(), lambda: f"left behind: {self.left()}")
+    def assert_all_goes(self, but: str = "nothing") -> None:
+        """Whatever is left, `but` for one kind, goes by itself, soon."""
+
+        def staying() -> list[str]:
+            return [what for what in self.left() if not what.startswith(but)]
+
+        wait_until(lambda: not staying(), lambda: f"left behind: {staying()}")
 
     def assert_clean(self, image: Path, part: Part | None = None) -> None:
         """e2fsck -fn finds nothing on the filesystem."""

@@ -3,45 +3,15 @@ for a mirror until it is one."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
-from lab import Lab, Run, digest
-from small_disks import bare, copied, disk, filesystems
+from aftermath import Case, aftermath, blank, changed_mirror
+from lab import STAYING, Lab, digest, wait_until
+from small_disks import DISK_SIZE, bare, copied, disk
 
-LABEL = "bsync-incomplete"
 KILLED = -9
 NEVER = 400  # more points than any of these runs has
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is cloned, and what the destination holds at first."""
-
-    source: Path
-    before: Path
-    words: tuple[str, ...] = ()
-
-
-def blank(lab: Lab, source: Path) -> Case:
-    return Case(source, lab.image("before.img", source.stat().st_size))
-
-
-def changed_mirror(lab: Lab, source: Path) -> Case:
-    """A mirror, and a source that is not any more what it mirrors."""
-    before = lab.image("before.img", source.stat().st_size)
-    lab.bsync(source, before)
-    for part in filesystems(lab, source):
-        with lab.mounted(source, part) as tree:
-            (tree / "file-001").write_text("changed")
-            (tree / "file-002").unlink()
-            (tree / "new").write_text("new")
-    return Case(source, before)
 
 
 def sweep(lab: Lab, case: Case, point: str, counts: Iterable[int] = range(1, NEVER)) -> int:
@@ -68,66 +38,6 @@ def sweep(lab: Lab, case: Case, point: str, counts: Iterable[int] = range(1, NEV
     return killed
 
 
-def aftermath(lab: Lab, case: Case, target: Path) -> None:
-    """What has to hold after any kill."""
-    lab.bsync("recover")
-    lab.assert_all_goes()
-    if digest(target) != digest(case.before):
-        assert_not_mistaken(lab, case.source, target)
-    lab.bsync(*case.words, case.source, target)
-    lab.bsync("verify", case.source, target)
-    for part in filesystems(lab, target):
-        lab.assert_clean(target, part)
-
-
-def assert_not_mistaken(lab: Lab, source: Path, target: Path) -> None:
-    """A destination that differs from its source says so itself."""
-    verified = verify(lab, source, target)
-    if verified.status == 0:
-        return
-    here, there = inspect(lab, source), inspect(lab, target)
-    if here.get("boot_code") and there.get("table"):
-        assert there["incomplete"], "a disk that boots is not marked incomplete"
-        text = lab.bsync("inspect", target).out
-        assert "INCOMPLETE CLONE" in text
-    places = re.findall(r"^(?:partition (\d+)|the whole device): ", verified.out, re.MULTILINE)
-    for number in {int(place or 0) for place in places}:
-        one, other = content(here, number), content(there, number)
-        if other.get("uuid") == one["uuid"] and one["kind"] != "swap":
-            assert other["label"] == LABEL, f"partition {number} differs and is not marked"
-    marked = [part for part in contents(there) if part.get("label") == LABEL]
-    if all(part.get("uuid") in uuids(there) for part in contents(here)):
-        assert marked or there.get("incomplete"), "all is in place, and nothing says incomplete"
-
-
-def verify(lab: Lab, source: Path, target: Path) -> Run:
-    child = lab.start("verify", source, target)
-    out, err = child.communicate()
-    assert child.returncode in (0, 6), (out, err)
-    return Run(child.returncode, out, err)
-
-
-def inspect(lab: Lab, image: Path) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(lab.bsync("inspect", "--json", image).out)
-    return data
-
-
-def contents(side: dict[str, Any]) -> list[dict[str, Any]]:
-    parts = side.get("partitions", [side])
-    return [part["content"] for part in parts if "content" in part]
-
-
-def uuids(side: dict[str, Any]) -> set[str]:
-    return {part.get("uuid", "") for part in contents(side)}
-
-
-def content(side: dict[str, Any], number: int) -> dict[str, Any]:
-    for part in side.get("partitions", [{**side, "number": 0}]):
-        if part["number"] == number:
-            return dict(part["content"])
-    return {}
-
-
 # --- a bare filesystem: every point --------------------------------------------------------
 
 
@@ -138,3 +48,86 @@ def test_killed_at_every_line_of_the_ledger_of_a_first_clone(lab: Lab, point: st
 
 def test_killed_after_every_line_of_the_ledger_of_a_synchronisation(lab: Lab) -> None:
     assert sweep(lab, changed_mirror(lab, bare(lab)), "after-line") >= 20
+
+
+def test_killed_in_the_middle_of_a_line_of_the_ledger(lab: Lab) -> None:
+    assert sweep(lab, blank(lab, bare(lab)), "torn-line", range(1, NEVER, 5)) >= 4
+
+
+def test_a_long_child_dies_with_its_parent(lab: Lab) -> None:
+    case = blank(lab, bare(lab))
+    target = copied(case.before, "target.img")
+    rsync = lab.stand_in("rsync", f"touch {lab.folder}/started; {STAYING}", when="progress2")
+
+    child = lab.start(case.source, target)
+    wait_until((lab.folder / "started").exists, lambda: "rsync was never started")
+    child.kill()
+    child.communicate()
+    lab.assert_all_goes(but="ledger")
+    rsync.unlink()
+    aftermath(lab, case, target)
+
+
+def test_killed_before_a_child_knows_whose_child_it_is(lab: Lab) -> None:
+    """A child that asks to die with its parent may ask too late: then it ends by itself."""
+    case = blank(lab, bare(lab))
+    target = copied(case.before, "target.img")
+    lab.stand_in("setpriv", "sleep 1", when="progress2")
+    rsync = lab.stand_in("rsync", STAYING, when="progress2")
+
+    assert lab.faulty("started:rsync", 1, "KILL", case.source, target).status == KILLED
+    lab.assert_all_goes(but="ledger")
+    rsync.unlink()
+    aftermath(lab, case, target)
+
+
+# --- a disk of several partitions ----------------------------------------------------------
+
+
+def test_killed_between_the_steps_of_a_first_clone(lab: Lab) -> None:
+    assert sweep(lab, blank(lab, disk(lab)), "after-step") >= 8
+
+
+def test_killed_between_the_steps_of_a_synchronisation(lab: Lab) -> None:
+    assert sweep(lab, changed_mirror(lab, disk(lab)), "after-step") >= 7
+
+
+def test_killed_between_the_steps_where_there_is_no_boot_code_to_tell(lab: Lab) -> None:
+    assert sweep(lab, blank(lab, disk(lab, boot=False)), "after-step", range(1, NEVER, 2)) >= 4
+
+
+@pytest.mark.parametrize("point", ["before-child", "after-child"])
+def test_killed_around_every_program_that_changes_the_destination(lab: Lab, point: str) -> None:
+    """Between wiping and making, between making and marking, between the calls of tune2fs."""
+    assert sweep(lab, blank(lab, disk(lab)), point) >= 10
+
+
+def test_killed_before_every_write_of_its_own(lab: Lab) -> None:
+    """The records of the table, the boot code, the gap."""
+    assert sweep(lab, blank(lab, disk(lab)), "before-write") >= 4
+
+
+def test_killed_at_some_lines_of_the_ledger_of_a_disk(lab: Lab) -> None:
+    assert sweep(lab, blank(lab, disk(lab)), "after-line", range(1, NEVER, 6)) >= 6
+
+
+@pytest.mark.parametrize("count", [3, 20, 60])
+def test_killed_while_rsync_is_at_work(lab: Lab, count: int) -> None:
+    assert sweep(lab, blank(lab, disk(lab, files=80)), "in-copy", [count]) == 1
+
+
+def test_killed_while_rsync_synchronises(lab: Lab) -> None:
+    assert sweep(lab, changed_mirror(lab, disk(lab, files=80)), "in-copy", [3]) == 1
+
+
+def test_killed_while_it_only_compares(lab: Lab) -> None:
+    """A verification holds loop devices and mounts too, and changes neither side."""
+    source, target = disk(lab), lab.image("target.img", DISK_SIZE)
+    lab.bsync(source, target)
+    before = digest(source), digest(target)
+    for count in (3, 8, 13, 20):
+        assert lab.faulty("after-line", count, "KILL", "verify", source, target).status == KILLED
+        lab.bsync("recover")
+        lab.assert_all_goes()
+        assert (digest(source), digest(target)) == before
+    lab.bsync("verify", source, target)

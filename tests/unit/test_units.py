@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,7 +71,7 @@ def test_parse_size(text: str, count: int) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "0", "0G", "-1", "1.5", "1.5B", "G", "1 G", "1X", "8E", "9" * 20, "1.G", "1e3", "0x10",
-     "٣", "1\u212a", "1K\u0131B", "10G\n"],
+     "\u0663", "1\u212a", "1K\u0131B", "10G\n"],
 )  # fmt: skip
 def test_what_is_not_a_size(text: str) -> None:
     with pytest.raises(Usage):
@@ -78,10 +80,8 @@ def test_what_is_not_a_size(text: str) -> None:
 
 @given(st.one_of(st.text(), st.from_regex(r"[0-9.]{1,17}[kKmMgGtTpPeE]?i?[bB]?", fullmatch=True)))
 def test_any_text_is_a_size_or_wrong_usage(text: str) -> None:
-    try:
+    with contextlib.suppress(Usage):
         assert 0 < parse_size(text) < 1 << 63
-    except Usage:
-        pass
 
 
 def test_count_text() -> None:

@@ -1,0 +1,81 @@
+"""bsync on a terminal, for tests of what it shows there and asks."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from lab import PATIENCE, Lab, wait_until
+
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Terminal:
+    """A run of bsync on a pseudo-terminal of 160 columns."""
+
+    def __init__(self, lab: Lab, *words: str | Path) -> None:
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+        self.child = subprocess.Popen(
+            [sys.executable, "-m", "bsync", *map(str, words)],
+            env={**lab.environment, "TERM": "xterm"}, stdin=slave, stdout=slave, stderr=slave,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C reaches it
+        )  # fmt: skip
+        os.close(slave)
+        self._shown = b""
+
+    @property
+    def shown(self) -> str:
+        """All that was shown, without what moves and colours it."""
+        return _ESCAPE.sub("", self._shown.decode("utf-8", "replace")).replace("\r\n", "\n")
+
+    def read_until(self, done: Callable[[], bool]) -> None:
+        """Read what is shown until something is true, or the run is over."""
+        deadline = time.monotonic() + PATIENCE
+        while not done():
+            assert time.monotonic() < deadline, self.shown
+            if select.select([self._master], [], [], 0.05)[0]:
+                try:
+                    piece = os.read(self._master, 1 << 16)
+                except OSError:  # nobody is on the other side any more
+                    return
+                self._shown += piece
+
+    def read_until_shown(self, text: str) -> None:
+        self.read_until(lambda: text in self.shown)
+        assert text in self.shown, self.shown
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def end(self) -> int:
+        """Read to the end; the exit status."""
+        self.read_until(lambda: False)
+        return self.child.wait(PATIENCE)
+
+    def close(self) -> None:
+        os.close(self._master)
+        if self.child.poll() is None:
+            self.child.terminate()
+        wait_until(lambda: self.child.poll() is not None, lambda: "it does not end")
+
+
+@contextlib.contextmanager
+def on_terminal(lab: Lab, *words: str | Path) -> Iterator[Terminal]:
+    terminal = Terminal(lab, *words)
+    try:
+        yield terminal
+    finally:
+        terminal.close()

@@ -1,0 +1,257 @@
+"""The command line, up to where the pipeline begins."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from bsync import __main__ as program
+from bsync import __version__, pipeline
+from bsync.errors import (
+    CopyFailed,
+    Different,
+    Refused,
+    Status,
+    Stopped,
+    Unavailable,
+    Unreleased,
+)
+from bsync.events import Emit
+from bsync.layout import Bare, Blank, Side
+from bsync.pipeline import Confirm, Request
+from bsync.plan import Options, Plan
+
+Capture = pytest.CaptureFixture[str]
+
+
+class Calls:
+    """The pipeline's place, taken by a list of calls."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, object]] = []
+        self.error: BaseException | None = None
+        self.answers: list[bool] = []
+
+    def _note(self, name: str, value: object) -> None:
+        self.made.append((name, value))
+        if self.error:
+            raise self.error
+
+    def clone(self, request: Request, _emit: Emit, confirm: Confirm) -> None:
+        side = Side("x", "image file", Bare(1, 512, Blank()))
+        self.answers.append(confirm(Plan(side, side, ())))
+        self._note("clone", request)
+
+    def plan(self, request: Request, _emit: Emit) -> None:
+        self._note("plan", request)
+
+    def check(self, request: Request, _emit: Emit) -> None:
+        self._note("check", request)
+
+    def inspect(self, request: Request, _emit: Emit) -> Side:
+        self._note("inspect", request.source)
+        return Side(request.source, "image file", Bare(1024, 512, Blank()))
+
+    def recover(self) -> list[str]:
+        self._note("recover", None)
+        return ["loop x"]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
+    made = Calls()
+    for name in ("clone", "plan", "check", "inspect", "recover"):
+        monkeypatch.setattr(pipeline, name, getattr(made, name))
+    with contextlib.ExitStack() as stack:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            stack.callback(signal.signal, number, signal.getsignal(number))
+        yield made
+
+
+def bsync(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    """Run the command; its exit status."""
+    monkeypatch.setattr("sys.argv", ["bsync", *words])
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "request_"),
+    [
+        ("a b", "clone", Request("a", "b", Options())),
+        ("clone a b", "clone", Request("a", "b", Options())),
+        ("./clone b", "clone", Request("./clone", "b", Options())),
+        ("--yes a b", "clone", Request("a", "b", Options())),
+        ("a b --yes", "clone", Request("a", "b", Options())),
+        ("--json a b", "clone", Request("a", "b", Options())),
+        ("a b --dry-run", "plan", Request("a", "b", Options())),
+        ("-n a b", "plan", Request("a", "b", Options())),
+        ("plan a b", "plan", Request("a", "b", Options())),
+        ("a b --raw --checksum", "clone", Request("a", "b", Options("auto", True, True))),
+        ("a b --engine raw", "clone", Request("a", "b", Options("raw"))),
+        ("a b --create 1.5G", "clone", Request("a", "b", Options(), 3 << 29)),
+        ("plan a b --create 10", "plan", Request("a", "b", Options(), 10)),
+        ("verify a b", "check", Request("a", "b", Options())),
+        ("verify --json a b", "check", Request("a", "b", Options())),
+        ("inspect a", "inspect", "a"),
+        ("inspect --json a", "inspect", "a"),
+        ("recover", "recover", None),
+        ("recover --json", "recover", None),
+        ("-- -a -b", "clone", Request("-a", "-b", Options())),
+    ],
+)
+def test_words_that_make_sense(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch, words: str, name: str, request_: object
+) -> None:
+    assert bsync(monkeypatch, *words.split()) == Status.DONE
+    assert calls.made == [(name, request_)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["", "a", "a b c", "clone a", "plan a", "verify a", "inspect", "inspect a b", "recover a",
+     "--nonsense a b", "a b --engine none", "a b --create x", "a b --create 0", "a b --create",
+     "verify a b --yes", "plan a b --yes", "--json"],
+)  # fmt: skip
+def test_words_that_do_not(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: Capture, words: str
+) -> None:
+    assert bsync(monkeypatch, *words.split()) == Status.USAGE
+    assert not calls.made
+    err = capsys.readouterr().err
+    assert err.startswith("bsync: ")
+    assert len(err.splitlines()) <= 2
+    assert all(len(line) < 200 for line in err.splitlines()), "not a line but a page"
+
+
+@pytest.mark.parametrize("word", ["--help", "-h", "clone --help", "recover -h"])
+def test_help(calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: Capture, word: str) -> None:
+    assert bsync(monkeypatch, *word.split()) == Status.DONE
+    assert "Usage: bsync" in capsys.readouterr().out
+    assert not calls.made
+
+
+def test_version(monkeypatch: pytest.MonkeyPatch, calls: Calls, capsys: Capture) -> None:
+    assert bsync(monkeypatch, "--version") == Status.DONE
+    assert capsys.readouterr().out == f"bsync {__version__}\n"
+    assert not calls.made
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Refused("x"), 3),
+        (Unavailable("x"), 4),
+        (CopyFailed("x"), 5),
+        (Different("x"), 6),
+        (Unreleased("x"), 7),
+        (Stopped(signal.SIGHUP), 129),
+        (Stopped(signal.SIGINT), 130),
+        (Stopped(signal.SIGTERM), 143),
+        (ZeroDivisionError("x"), 70),
+        (RecursionError("x"), 70),
+        (OSError(5, "x"), 70),
+    ],
+)
+@pytest.mark.parametrize("words", ["a b", "plan a b", "verify a b", "inspect a", "recover"])
+def test_every_end_has_its_status_and_a_line(
+    calls: Calls,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+    words: str,
+    error: BaseException,
+    status: int,
+) -> None:
+    monkeypatch.delenv("BSYNC_DEBUG", raising=False)
+    calls.error = error
+    assert bsync(monkeypatch, *words.split()) == status
+    err = capsys.readouterr().err
+    assert err.count("bsync: ") == (2 if "defect" in err else 1)
+    assert "Traceback" not in err
+
+
+def test_a_defect_shows_itself_on_demand(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BSYNC_DEBUG", "1")
+    monkeypatch.setattr("sys.argv", ["bsync", "a", "b"])
+    calls.error = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        program.main()
+
+
+def test_a_signal_comes_once(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one ends the run; the second must not interrupt the release."""
+
+    def signalled(_request: Request, _emit: Emit) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+            calls.made.append(("released", None))
+
+    monkeypatch.setattr(pipeline, "plan", signalled)
+    assert bsync(monkeypatch, "plan", "a", "b") == Status.TERMINATED
+    assert calls.made == [("released", None)]
+
+
+# --- the one question ---------------------------------------------------------------------
+
+
+class Stream:
+    """Standard input or output, on a terminal or not."""
+
+    encoding = "utf-8"
+
+    def __init__(self, terminal: bool) -> None:
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "meaning"),
+    [("yes", True), (" YES ", True), ("y", False), ("", False), ("no", False), ("yes!", False)],
+)
+def test_only_yes_is_yes(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch, answer: str, meaning: bool
+) -> None:
+    monkeypatch.setattr("sys.stdin", Stream(True))
+    monkeypatch.setattr("sys.stdout", Stream(True))
+    monkeypatch.setattr("builtins.input", lambda _: answer)
+    bsync(monkeypatch, "a", "b")
+    assert calls.answers == [meaning]
+
+
+@pytest.mark.parametrize("stdin", [Stream(False), None])
+@pytest.mark.parametrize("stdout", [Stream(False), Stream(True), None])
+def test_without_a_terminal_it_is_no(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch, stdin: Stream | None, stdout: Stream | None
+) -> None:
+    monkeypatch.setattr("sys.stdin", stdin)
+    monkeypatch.setattr("sys.stdout", stdout)
+    assert bsync(monkeypatch, "a", "b") == Status.DONE
+    assert calls.answers == [False]
+    assert bsync(monkeypatch, "a", "b", "--yes") == Status.DONE
+    assert calls.answers == [False, True]
+
+
+def test_the_end_of_input_is_no(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(_: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("sys.stdin", Stream(True))
+    monkeypatch.setattr("sys.stdout", Stream(True))
+    monkeypatch.setattr("builtins.input", ended)
+    bsync(monkeypatch, "a", "b")
+    assert calls.answers == [False]

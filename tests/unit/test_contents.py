@@ -1,0 +1,222 @@
+"""What becomes of one partition's contents."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import builders
+import pytest
+
+from bsync.errors import Refused
+from bsync.filesystems.ext import make
+from bsync.layout import Blank, Content, Ext, Extent, Foreign, Swap
+from bsync.plan.contents import Steps, content_steps
+from bsync.plan.steps import (
+    CompleteExt,
+    CopyFiles,
+    CopyRaw,
+    MakeExt,
+    MakeSwap,
+    MarkExt,
+    Options,
+    Place,
+)
+from bsync.units import MIB
+
+SIZE = 64 * MIB
+SWAP = Swap(builders.UUID, "swap")
+
+
+def planned(
+    source: Content, there: Content, *, size: int = SIZE, options: Options | None = None
+) -> Steps:
+    """The steps for a source of 64 MiB."""
+    place = Place(1, Extent(MIB, SIZE), Extent(MIB, size))
+    return content_steps(place, source, there, options or Options())
+
+
+def kinds(steps: Steps) -> list[type]:
+    return [type(step) for step in steps.steps]
+
+
+def refusal(
+    source: Content, there: Content, size: int = SIZE, options: Options | None = None
+) -> str:
+    with pytest.raises(Refused) as caught:
+        planned(source, there, size=size, options=options)
+    assert caught.value.message.startswith("partition 1")
+    return f"{caught.value.message} ({caught.value.hint})"
+
+
+# --- ext ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("there", [Blank(), Swap("x", "y")])
+def test_what_is_nobodys_loss_is_overwritten_unasked(there: Content) -> None:
+    steps = planned(builders.ext(), there)
+    assert kinds(steps) == [MakeExt, CopyFiles, CompleteExt]
+    assert not steps.destroys
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        Foreign(),
+        Foreign("vfat"),
+        Swap("x", "y", hibernated=True),
+        builders.ext(uuid=builders.OTHER),
+        Ext("ext3", builders.superblock()),
+        builders.ext(features=builders.MODERN | {"unknown-ro-0x80000000"}),
+        builders.marked(builders.ext(uuid=builders.OTHER)),
+    ],
+)
+def test_what_is_lost_is_said(there: Content) -> None:
+    steps = planned(builders.ext(), there)
+    assert kinds(steps) == [MakeExt, CopyFiles, CompleteExt]
+    assert len(steps.destroys) == 1
+    assert steps.destroys[0].startswith("partition 1 of the destination: ")
+
+
+@pytest.mark.parametrize("there", [builders.ext(), builders.marked(builders.ext())])
+def test_a_mirror_is_synchronised(there: Ext) -> None:
+    steps = planned(builders.ext(), there)
+    assert kinds(steps) == [MarkExt, CopyFiles, CompleteExt]
+    assert not steps.destroys
+    _, copy, _ = steps.steps
+    assert isinstance(copy, CopyFiles)
+    assert not copy.fresh
+    assert not copy.checksum
+
+
+def test_a_mirror_that_was_cut_off_is_compared_by_contents() -> None:
+    _, copy, _ = planned(builders.ext(), builders.ext(state=0)).steps
+    assert isinstance(copy, CopyFiles)
+    assert copy.checksum
+
+
+def test_checksums_are_asked_for() -> None:
+    _, copy, _ = planned(builders.ext(), builders.ext(), options=Options(checksum=True)).steps
+    assert isinstance(copy, CopyFiles)
+    assert copy.checksum
+
+
+def test_an_emptied_source_does_not_empty_the_mirror_unasked() -> None:
+    full, empty = builders.ext(free_inodes=10_000), builders.ext(free_inodes=16_300)
+    assert "6,300" in planned(empty, full).destroys[0]
+    assert not planned(full, empty).destroys
+    assert not planned(empty, builders.marked(full)).destroys, "an unfinished one is nobody's loss"
+    few, none = builders.ext(free_inodes=16_300), builders.ext(free_inodes=16_373)
+    assert not planned(none, few).destroys, "of a few files nobody is asked"
+
+
+def test_other_features_of_a_mirror_are_said() -> None:
+    old = builders.ext(features=builders.PLAIN | {"has_journal"})
+    (note,) = planned(builders.ext(), old).notes
+    assert "metadata_csum" in note
+    assert not planned(builders.ext(), builders.ext()).notes
+    seeded = builders.marked(builders.ext(features=builders.MODERN | {"metadata_csum_seed"}))
+    assert not planned(builders.ext(), seeded).notes, "the mark itself is no difference"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"features": builders.MODERN | {"needs_recovery"}}, "journal"),
+        ({"features": builders.MODERN | {"orphan_present"}}, "e2fsck -p"),
+        ({"state": 0}, "e2fsck -p"),
+        ({"state": 3}, "e2fsck -p"),
+        ({"journal_inode": 0}, "another device"),
+        ({"features": builders.MODERN | {"encrypt"}}, "encrypt"),
+        ({"features": builders.MODERN | {"unknown-incompat-0x80000000"}}, "unknown-incompat"),
+        ({"label": "bsync-incomplete"}, "incomplete clone"),
+    ],
+)
+def test_a_source_that_would_not_be_mirrored_is_refused(
+    changes: dict[str, object], said: str
+) -> None:
+    for there in (Blank(), builders.ext(), Foreign("vfat")):
+        assert said in refusal(builders.ext(**changes), there)
+
+
+def test_a_smaller_destination_needs_room_for_what_is_used() -> None:
+    source = builders.ext()
+    least = make.smallest(source.superblock)
+    assert least < SIZE
+    assert kinds(planned(source, Blank(), size=least)) == [MakeExt, CopyFiles, CompleteExt]
+    said = refusal(source, Blank(), size=least - MIB)
+    need, have = said.split("the files need ")[1].split(", the destination has ")
+    assert need.endswith("MiB")
+    assert have.startswith(f"{(least - MIB) // MIB} MiB")
+
+
+def test_a_smaller_mirror_that_is_too_full_is_refused() -> None:
+    source = builders.ext(free_blocks=0)
+    there = builders.ext(blocks=8192, free_blocks=100)
+    assert "the files need" in refusal(source, there)
+    crowded = builders.ext(inodes=32, inodes_per_group=32, free_inodes=1)
+    assert "the files need" in refusal(builders.ext(), crowded)
+
+
+def test_a_boot_loader_in_the_boot_block_is_said() -> None:
+    source = dataclasses.replace(builders.ext(), boot_block=True)
+    (note,) = planned(source, Blank()).notes
+    assert "boot" in note
+
+
+# --- swap ---------------------------------------------------------------------------------
+
+
+def test_swap_is_made_anew() -> None:
+    steps = planned(SWAP, Blank())
+    assert kinds(steps) == [MakeSwap]
+    assert kinds(planned(SWAP, Swap(builders.OTHER, "swap"))) == [MakeSwap]
+    assert planned(SWAP, builders.ext()).destroys
+
+
+def test_the_same_swap_is_left_alone() -> None:
+    steps = planned(SWAP, SWAP)
+    assert not steps.steps
+    assert steps.notes
+
+
+def test_a_sleeping_machine_is_refused() -> None:
+    assert "hibernation" in refusal(Swap(builders.UUID, "", hibernated=True), Blank())
+
+
+def test_too_little_for_swap() -> None:
+    assert "too few" in refusal(SWAP, Blank(), size=4096)
+
+
+# --- anything else ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [(Foreign("vfat"), "vfat"), (Foreign(), "no known"), (Blank(), "no known")],
+)
+def test_unknown_contents_are_refused_by_name(content: Content, named: str) -> None:
+    said = refusal(content, Blank())
+    assert named in said
+    assert "--raw" in said
+
+
+def test_raw_contents_are_copied_on_demand() -> None:
+    steps = planned(Foreign("vfat", "1"), Foreign("ntfs", "2"), options=Options(raw=True))
+    assert kinds(steps) == [CopyRaw]
+    assert steps.steps[0].cost == SIZE
+    assert steps.destroys
+    again = planned(Foreign("vfat", "1"), Foreign("vfat", "1"), options=Options(raw=True))
+    assert not again.destroys, "a mirror already"
+    unnamed = planned(Foreign("vfat"), Foreign("vfat"), options=Options(raw=True))
+    assert unnamed.destroys, "without a UUID nobody knows"
+
+
+def test_raw_needs_all_the_room() -> None:
+    assert "raw copy needs" in refusal(Foreign("vfat"), Blank(), SIZE - 512, Options(raw=True))
+    assert kinds(planned(Foreign("vfat"), Blank(), size=SIZE + 512, options=Options(raw=True)))
+
+
+def test_the_raw_engine_takes_everything() -> None:
+    raw = Options(engine="raw")
+    for content in (builders.ext(state=0), SWAP, Foreign("vfat"), Blank()):
+        assert kinds(planned(content, Blank(), options=raw)) == [CopyRaw]

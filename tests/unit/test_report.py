@@ -1,0 +1,161 @@
+"""Events made visible."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+import builders
+import pytest
+
+from bsync.errors import BsyncError, Refused, Stopped
+from bsync.events import Event, Finished, Noticed, Planned, StepAdvanced, StepEnded, StepStarted
+from bsync.plan import Options, make_plan
+from bsync.report import JsonReporter, PlainReporter, Reporter, TerminalReporter, reporting
+from bsync.say import say, say_error
+
+Capture = pytest.CaptureFixture[str]
+
+
+def events() -> list[Event]:
+    plan = make_plan(builders.bare(builders.ext()), builders.bare(), Options())
+    return [
+        Planned(plan),
+        StepStarted(0, "partition 1: make ext4", 0),
+        StepEnded(0, "done"),
+        StepStarted(1, "partition 1: copy all files", 1000),
+        StepAdvanced(1, 500),
+        StepEnded(1, "5 files", 1000, 5, 0),
+        StepStarted(2, "complete", 0),
+        StepEnded(2, "done"),
+        Noticed("something \udcff\x1b[2J\nelse"),
+        Finished("5 files, 1000 bytes transferred", 1000, 5, 0),
+    ]
+
+
+def through(reporter: Reporter) -> None:
+    for event in events():
+        reporter.emit(event)
+    reporter.failed(Refused("not so", "do this"))
+    reporter.failed(Stopped(signal.SIGTERM))
+    reporter.close()
+    reporter.close()
+
+
+@pytest.mark.parametrize("make", [PlainReporter, TerminalReporter])
+def test_lines_for_people(make: Callable[[], Reporter], capsys: Capture) -> None:
+    through(make())
+    out, err = capsys.readouterr()
+    assert "this destroys" not in out
+    assert "partition 1: make ext4" in out + err
+    assert "done: 5 files, 1000 bytes transferred" in out
+    assert "something \\udcff\\x1b[2J\nelse" in out
+    assert "bsync: not so\n       do this\n" in err
+
+
+def test_json_lines(capsys: Capture) -> None:
+    through(JsonReporter())
+    out, err = capsys.readouterr()
+    assert not err
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["event"] for line in lines] == [
+        "planned", "step-started", "step-ended", "step-started", "step-advanced", "step-ended",
+        "step-started", "step-ended", "noticed", "finished", "failed", "failed",
+    ]  # fmt: skip
+    assert lines[0]["steps"]
+    assert lines[0]["source"]["content"]["uuid"] == builders.UUID
+    assert lines[4] == {"event": "step-advanced", "index": 1, "done": 500}
+    assert lines[8]["text"] == "something \udcff\x1b[2J\nelse"
+    assert lines[9]["transferred"] == 1000
+    assert lines[10] == {"event": "failed", "status": 3, "message": "not so", "hint": "do this"}
+    assert lines[11] == {"event": "failed", "status": 143}
+
+
+def test_progress_is_told_after_a_while_only(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("bsync.report.time.monotonic", lambda: now[0])
+    reporter = PlainReporter()
+    reporter.emit(StepStarted(0, "copy", 2048))
+    capsys.readouterr()
+    for second in range(1, 26):
+        now[0] = float(second)
+        reporter.emit(StepAdvanced(0, 1024))
+    assert capsys.readouterr().out.splitlines() == ["  1 KiB of 2 KiB"] * 2
+
+
+class Broken(io.StringIO):
+    """A pipe whose reader is gone."""
+
+    def write(self, _: str) -> int:
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("make", [PlainReporter, JsonReporter])
+@pytest.mark.parametrize("broken", [Broken, lambda: None])
+def test_output_that_goes_nowhere_ends_no_run(
+    make: Callable[[], Reporter],
+    broken: Callable[[], io.StringIO | None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdout", broken())
+    monkeypatch.setattr(sys, "stderr", broken())
+    through(make())
+
+
+def test_a_closed_pipe_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w", encoding="ascii") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        through(JsonReporter())
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), writing)  # or closing would fail on what is left
+
+
+def test_a_stream_closed_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    with reporting(as_json=False) as reporter:
+        assert type(reporter) is PlainReporter
+
+
+def test_an_encoding_that_knows_few_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    say("größer \udcff \u2028")
+    assert raw.getvalue() == b"gr\\xf6\\xdfer \\udcff \\u2028\n"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_failure_is_told_once(capsys: Capture, as_json: bool) -> None:
+    error = BsyncError("it failed")
+    with pytest.raises(BsyncError), reporting(as_json=as_json):
+        raise error
+    assert error.said
+    out, err = capsys.readouterr()
+    assert (out + err).count("it failed") == 1
+
+
+def test_an_error_is_two_lines_at_most(capsys: Capture) -> None:
+    say_error(BsyncError("a\nb", "c\nd"))
+    say_error(BsyncError("alone"))
+    assert capsys.readouterr().err == "bsync: a b\n       c d\nbsync: alone\n"
+
+
+def test_a_terminal_gets_what_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with reporting(as_json=False) as reporter:
+        assert isinstance(reporter, TerminalReporter)
+    with reporting(as_json=True) as reporter:
+        assert isinstance(reporter, JsonReporter)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Logical volumes: read through a snapshot, written as a transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from lab import MIB, call
+from rig import Rig
+from small_disks import disk
+from volumes import VolumeGroup, volume_group
+
+EXT4 = ("mke2fs", "-q", "-t", "ext4", "-U", "11111111-2222-3333-4444-555555555555")
+
+
+def digest(device: str) -> str:
+    with Path(device).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def filled(rig: Rig, device: str) -> None:
+    """An ext4 with a file in it."""
+    call(*EXT4, device)
+    with rig.mounted_device(device) as tree:
+        (tree / "file").write_text("one")
+
+
+def assert_only(group: VolumeGroup, *names: str) -> None:
+    assert set(group.volumes()) == set(names)
+
+
+def test_a_mounted_volume_is_cloned_as_it_was(rig: Rig) -> None:
+    image = rig.image("clone.img", 64 * MIB)
+    with volume_group(rig.disk(0)) as group:
+        origin = group.linear("data", "64M")
+        filled(rig, origin)
+        with rig.mounted_device(origin) as tree:
+            (tree / "before").write_text("before")
+            call("sync")
+            with rig.held("lvm+snapshot://vg0/data", image) as go_on:
+                (tree / "after").write_text("after")
+                call("sync")
+                run = go_on()
+            assert run.status == 0, run.err
+            assert (tree / "after").exists()
+        assert_only(group, "data")
+    with rig.mounted(image) as clone:
+        assert (clone / "before").read_text() == "before"
+        assert not (clone / "after").exists()
+
+
+def test_a_thin_volume_gets_a_thin_snapshot(rig: Rig) -> None:
+    image = rig.image("clone.img", 64 * MIB)
+    with volume_group(rig.disk(0)) as group:
+        origin = group.thin(group.pool("pool", "200M"), "root", "64M")
+        filled(rig, origin)
+        with rig.mounted_device(origin):
+            run = rig.bsync("lvm+snapshot://vg0/root", image)
+            assert "thin snapshot of vg0/root" in run.out
+            assert "0 files, 0 bytes" in rig.bsync("lvm+snapshot://vg0/root", image).out
+        assert_only(group, "pool", "root")
+
+
+def test_a_volume_with_a_whole_disk(rig: Rig) -> None:
+    source = disk(rig)
+    size = source.stat().st_size
+    image = rig.image("clone.img", size)
+    with volume_group(rig.disk(0)) as group:
+        rig.put(source, group.linear("machine", f"{size}b"))
+        rig.bsync("lvm+snapshot://vg0/machine", image)
+        rig.assert_mirror(source, image)
+        assert_only(group, "machine")
+
+
+def test_a_destination_is_written_as_a_transaction(rig: Rig) -> None:
+    source = disk(rig)
+    size = source.stat().st_size
+    with volume_group(rig.disk(0)) as group:
+        origin = group.linear("clone", f"{size}b")
+        rig.bsync(source, "lvm+snapshot://vg0/clone")
+        assert_only(group, "clone")
+        rig.assert_mirror(source, origin)
+        assert "0 files, 0 bytes" in rig.bsync(source, "lvm+snapshot://vg0/clone").out
+        rig.assert_mirror(source, origin)
+
+
+def test_a_failed_transaction_leaves_the_origin_alone(rig: Rig) -> None:
+    source = disk(rig)
+    with volume_group(rig.disk(0)) as group:
+        origin = group.linear("clone", f"{source.stat().st_size}b")
+        call(*EXT4, origin)
+        before = digest(origin)
+        rig.stand_in("rsync", "exit 5")
+        rig.bsync("--yes", source, "lvm+snapshot://vg0/clone", status=5)
+        assert digest(origin) == before
+        assert_only(group, "clone")
+
+
+def test_an_overflowing_snapshot_ends_the_run(rig: Rig) -> None:
+    image = rig.image("clone.img", 96 * MIB)
+    with volume_group(rig.disk(0)) as group:
+        origin = group.linear("data", "96M")
+        filled(rig, origin)
+        with rig.mounted_device(origin) as tree:
+            words = ("--snapshot-size", "4M", "lvm+snapshot://vg0/data", image)
+            with rig.held(*words) as go_on:
+                (tree / "large").write_bytes(os.urandom(16 * MIB))
+                call("sync")
+                run = go_on()
+            assert run.status == 5, run.out + run.err
+            assert "--snapshot-size" in run.err
+        assert_only(group, "data")
+    rig.bsync("inspect", image)
+
+
+def test_what_a_killed_run_leaves_is_recovered_and_nothing_else(rig: Rig) -> None:
+    image = rig.image("clone.img", 64 * MIB)
+    with volume_group(rig.disk(0)) as group:
+        filled(rig, group.linear("data", "64M"))
+        call("lvcreate", "-q", "-q", "-y", "-s", "-L", "8M", "-n", "theirs", "vg0/data")
+        rig.faulty("after-step", 2, "KILL", "lvm+snapshot://vg0/data", image)
+        assert len(group.volumes()) == 3
+        rig.bsync("recover")
+        assert_only(group, "data", "theirs")
+
+
+def test_refusals(rig: Rig) -> None:
+    image = rig.image("clone.img", 64 * MIB)
+    with volume_group(rig.disk(0)) as group:
+        origin = group.linear("data", "64M")
+        filled(rig, origin)
+        rig.bsync("lvm+snapshot://vg0/none", image, status=4)
+        rig.bsync("lvm+snapshot://none/data", image, status=4)
+        rig.bsync("--snapshot-size", "4T", "lvm+snapshot://vg0/data", image, status=4)
+        rig.bsync("lvm+snapshot://vg0/data", "lvm+snapshot://vg0/data", status=3)
+        rig.bsync("lvm+snapshot://vg0/data", origin, status=3)
+        with rig.mounted_device(origin):
+            rig.bsync("--yes", image, "lvm+snapshot://vg0/data", status=3)
+        assert_only(group, "data")

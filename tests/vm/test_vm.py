@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every module of guest/ in a machine of its own, two at a time.
+
+`test_*.py` is a module of ordinary tests.  In `cut_*.py` they come in pairs: test_before_NAME
+ends with `rig.cut_power()`, and test_after_NAME runs in the next life of the same disks.
+
+BSYNC_VM_TEST (`make test-vm TEST=…`) has those run alone that have it in their name, or in
+that of their module.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from guest import CUT, GuestFailed, Result, disk, run, tail
+
+GIB = 1 << 30
+FOLDER = "tests/vm/guest"
+MODULES = Path(__file__).with_name("guest")
+WANTED = os.environ.get("BSYNC_VM_TEST", "")
+TIMEOUT = 1500.0
+AT_ONCE = 2
+MARKER = "=== the power is cut here ==="
+
+
+# --- what there is to run ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Job:
+    """A module, or with `cut` the pair of tests of that name in it."""
+
+    module: str
+    cut: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.module}-{self.cut}" if self.cut else self.module
+
+
+def names_in(module: Path) -> list[str]:
+    """The names of the tests of a module, which cannot be imported on the host."""
+    found = (node for node in ast.parse(module.read_text()).body)
+    names = [node.name for node in found if isinstance(node, ast.FunctionDef)]
+    return [name for name in names if name.startswith("test_")]
+
+
+def wanted(*names: str) -> bool:
+    words = [word for word in re.findall(r"\w+", WANTED) if word not in ("and", "or", "not")]
+    return not words or any(word in name for word in words for name in names)
+
+
+def jobs() -> Iterator[Job]:
+    for module in sorted(MODULES.glob("test_*.py")):
+        if wanted(module.stem, *names_in(module)):
+            yield Job(module.stem)
+    for module in sorted(MODULES.glob("cut_*.py")):
+        for test in names_in(module):
+            name = test.removeprefix("test_before_")
+            if name != test and wanted(module.stem, test, f"test_after_{name}"):
+                yield Job(module.stem, name)
+
+
+JOBS = list(jobs())
+assert JOBS, f"no test of {FOLDER} has {WANTED!r} in its name"
+
+
+# --- running it -------------------------------------------------------------------------------
+
+
+class Failed(Exception):
+    """Something is wrong with the tests in a guest; the text tells all of it."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A place for the disks and the results of one job."""
+
+    folder: Path
+    abandoned: threading.Event
+
+    def run(self, job: Job) -> str:
+        """The output of the guest's pytest.  Raises `Failed`, `GuestFailed`."""
+        disks = [disk(self.folder / f"disk{number}.img", GIB) for number in range(3)]
+        module = f"{FOLDER}/{job.module}.py"
+        if not job.cut:
+            choice = ["-k", WANTED] if WANTED else []
+            return self._passed(self._pytest(disks, module, *choice))
+        before = self._pytest(disks, f"{module}::test_before_{job.cut}", cut=MARKER)
+        if before.status != CUT:
+            raise failed("the test ended before its power was cut", before)
+        return self._passed(self._pytest(disks, f"{module}::test_after_{job.cut}"))
+
+    def _pytest(self, disks: Sequence[Path], *words: str, cut: str = "") -> Result:
+        command = [
+            *("env", f"BSYNC_POWER_CUT={cut}", "python3", "-m", "pytest"),
+            *("-c", "pyproject.toml", f"--confcutdir={FOLDER}"),  # the tiers' are the host's
+            *("-p", "no:cacheprovider", "--basetemp=/var/tmp/tests"),
+            *("--junit-xml=/out/results.xml", "--durations=10", "--color=no", "-v"),
+            *(["--capture=no"] if cut else []),
+            *words,
+        ]
+        return run(
+            command, disks=disks, timeout=TIMEOUT, keep=self.folder / "out", cut_power_at=cut,
+            abandoned=self.abandoned,
+        )  # fmt: skip
+
+    def _passed(self, result: Result) -> str:
+        """All of them, and at least one: nothing is skipped where everything is there."""
+        if result.status != 0:
+            raise failed(f"pytest in the guest ended with status {result.status}", result)
+        suite = ElementTree.parse(self.folder / "out/results.xml").find("testsuite")
+        assert suite is not None
+        count, skipped = int(suite.get("tests", 0)), int(suite.get("skipped", 0))
+        if not count or skipped:
+            raise failed(f"{skipped} of {count} tests in the guest were skipped", result)
+        return result.output
+
+
+def failed(reason: str, result: Result) -> Failed:
+    return Failed("\n".join([reason, result.output, tail("console", result.log)]))
+
+
+@pytest.fixture(scope="module")
+def outputs(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[Job, Future[str]]]:
+    """All jobs of this session, begun; each ends as it will while the tests wait in turn."""
+    items = (getattr(item, "callspec", None) for item in request.session.items)
+    chosen = [call.params["job"] for call in items if call and "job" in call.params]
+    abandoned = threading.Event()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        benches = [Bench(tmp_path_factory.mktemp(str(job)), abandoned) for job in chosen]
+        yield {job: pool.submit(bench.run, job) for job, bench in zip(chosen, benches, strict=True)}
+        abandoned.set()
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("job", JOBS, ids=str)
+def test_in_a_guest(job: Job, outputs: dict[Job, Future[str]]) -> None:
+    try:
+        print(outputs[job].result())
+    except (Failed, GuestFailed) as error:
+        pytest.fail(str(error), pytrace=False)
