@@ -24,7 +24,7 @@ from typing import ClassVar
 from bsync.errors import BsyncError, CopyFailed, Refused, Unavailable, Unreleased
 from bsync.ledger import Facts, Ledger
 from bsync.locate import LvmSnapshot
-from bsync.run import installed, run
+from bsync.run import installed, require, run
 from bsync.units import both_sizes, size_text
 
 _TAG = "bsync"
@@ -177,13 +177,10 @@ def machine() -> str:
 
 def origin(locator: LvmSnapshot) -> Volume:
     """The volume that `locator` names.  Raises `Unavailable`."""
-    name = f"{locator.vg}/{locator.lv}"
-    try:
-        found = _volumes(name)
-    except Unavailable as error:
-        raise Unavailable(f"{name}: {error.message}", "lvs shows what there is") from None
+    require(["lvs", "lvcreate"])
+    found = _volumes("--select", f"vg_name={locator.vg} && lv_name={locator.lv}")
     if len(found) != 1:
-        raise Unavailable(f"there is no logical volume {name}", "lvs shows what there is")
+        raise Unavailable(f"{locator}: there is no such volume", "lvs shows what there is")
     return found[0]
 
 

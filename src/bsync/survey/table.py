@@ -88,7 +88,7 @@ def _sfdisk(device: Device) -> dict[str, Any]:
 
 
 def _partition(device: Device, whole: str, sector: int, row: dict[str, Any]) -> Partition:
-    number = _number(row["node"].removeprefix(whole))
+    number = _number(row["node"], whole)
     extent = Extent(int(row["start"]) * sector, int(row["size"]) * sector)
     if extent.start < 0 or extent.size <= 0 or extent.end > device.size:
         raise BadTable(f"partition {number} ends beyond the disk")
@@ -105,11 +105,15 @@ def _partition(device: Device, whole: str, sector: int, row: dict[str, Any]) -> 
     )  # fmt: skip
 
 
-def _number(suffix: str) -> int:
-    """sfdisk names partition 5 of a disk `…5`, `…p5` or, below /dev/mapper, `…-part5`."""
-    match = re.fullmatch(r"(?:p|-part)?([0-9]{1,3})", suffix)
+def _number(node: str, whole: str) -> int:
+    """sfdisk names partition 5 of a disk `…5` or `…p5`; of a mapped device, which it also calls
+    by another name than it was given, `…-part5`."""
+    if node.startswith(whole):
+        match = re.fullmatch(r"p?([0-9]{1,3})", node.removeprefix(whole))
+    else:
+        match = re.search(r"(?:p|-part)([0-9]{1,3})$", node)
     if match is None:
-        raise ValueError(suffix)
+        raise ValueError(node)
     return int(match[1])
 
 

@@ -133,7 +133,6 @@ def test_refusals(rig: Rig) -> None:
         filled(rig, origin)
         rig.bsync("lvm+snapshot://vg0/none", image, status=4)
         rig.bsync("lvm+snapshot://none/data", image, status=4)
-        rig.bsync("--snapshot-size", "4T", "lvm+snapshot://vg0/data", image, status=4)
         rig.bsync("lvm+snapshot://vg0/data", "lvm+snapshot://vg0/data", status=3)
         rig.bsync("lvm+snapshot://vg0/data", origin, status=3)
         with rig.mounted_device(origin):
