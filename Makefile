@@ -24,24 +24,24 @@ demo: install
 	demo/demo.sh
 
 test: install
-	tools/install-packages test
+	tools/install-packages test iscsi-user
 	$(PYTEST)
 
 test-unit: install
-	tools/install-packages test
+	tools/install-packages test iscsi-user
 	$(PYTEST) tests/unit tests/plans
 
 test-host: install
-	tools/install-packages test
+	tools/install-packages test iscsi-user
 	$(PYTEST) tests/host tests/fuzz
 
 test-boot: install
-	tools/install-packages test
+	tools/install-packages test iscsi-user
 	$(PYTEST) tests/boot
 
 # `make test-vm TEST=thin` runs alone what has that in its name.
 test-vm: install
-	tools/install-packages test
+	tools/install-packages test iscsi-user
 	BSYNC_VM_TEST='$(TEST)' $(PYTEST) $(if $(TEST),-k test_in_a_guest) tests/vm
 
 bench: install

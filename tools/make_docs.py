@@ -40,10 +40,29 @@ is absolute,
 relative.
 .TP
 .BI iscsi:// \\fR[\\fPUSER @\\fR]\\fPPORTAL\\fR[\\fP: PORT\\fR]\\fP / IQN\\fR[\\fP/ LUN\\fR]\\fP
-A LUN of an iSCSI target.  Cannot be acquired by this version yet.
+A LUN of an iSCSI target; without LUN the only disk that the target has.
+The password comes from
+.BR --password-file ,
+from
+.B BSYNC_ISCSI_PASSWORD
+in the environment, or from a prompt.
 .TP
 .BI lvm+snapshot:// VG / LV
-A snapshot of a logical volume.  Cannot be acquired by this version yet.
+A logical volume.
+A source is read through a snapshot, so that it may be in use; a destination is written to a
+snapshot, which is merged into the volume at success and dropped at failure.
+.TP
+.BI qcow2:// FILE
+The disk in an image; also
+.BR vmdk:// ,
+.BR vhdx:// ,
+.B vpc://
+and
+.BR vdi:// .
+.TP
+.BI nbd:// HOST\\fR[\\fP: PORT\\fR]\\fP / EXPORT
+An export of an NBD server; by a socket of this machine
+.BI nbd+unix:/// EXPORT ?socket= PATH\\fR.\\fP
 """
 
 _RULES = """\
@@ -79,6 +98,9 @@ _ENVIRONMENT = """\
 .TP
 .B BSYNC_DEBUG
 Set to anything, shows where a defect of bsync is.
+.TP
+.B BSYNC_ISCSI_PASSWORD
+The password for iSCSI, where no file is given.
 .TP
 .B BSYNC_RUNTIME_DIR
 Where ledgers and mount points are kept, instead of

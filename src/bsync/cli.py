@@ -119,7 +119,7 @@ def main() -> None:
 
     bsync SRC DEST makes DEST a mirror of SRC.  Both are one of: DEVICE (a block device or an
     image file, by path), loop://FILE, loop://DEVICE, iscsi://PORTAL[:PORT]/IQN[/LUN],
-    lvm+snapshot://VG/LV.
+    lvm+snapshot://VG/LV, qcow2://FILE (also vmdk, vhdx, vpc, vdi), nbd://HOST[:PORT]/EXPORT.
 
     A destination partition whose filesystem has the source's UUID is synchronised: only what
     changed is transferred.  Any other is made anew, and gets everything.

@@ -41,8 +41,13 @@ _BOUNDED = {  # of a record of ours; open-iscsi's own settings take two minutes 
     "node.conn[0].timeo.login_timeout": "10",
 }
 _OURS, _SESSION = b"ours   ", b"session"  # what of it is ours: also the record; not the record
+_DROPPED = (  # LIO also closes the connection where it does not know the IQN
+    "the portal did not answer in time, or hung up",
+    "is its address right? does it have this IQN? see: iscsiadm -m discovery -t st -p PORTAL",
+)
 _REASONS = {  # exit statuses of iscsiadm(8)
-    8: ("the portal did not answer in time", "is the portal's address right, and is it up?"),
+    8: _DROPPED,
+    11: _DROPPED,
     4: ("the portal refused the connection, or cannot be reached", "check address and port"),
     5: ("the target refused the login", "does it let this initiator in?"),
     19: ("the target does not know this IQN", "iscsiadm -m discovery -t st -p PORTAL lists them"),
