@@ -24,6 +24,7 @@ from mutations import (
     sb_damage,
     summed,
 )
+from small_disks import filesystems
 
 MIB = 1 << 20
 LONG = 120  # seconds
@@ -78,6 +79,9 @@ def cloned(lab: Lab, source: bytes, destination: bytes, words: Sequence[str]) ->
             assert there.read_bytes() == destination, "it was refused after something was written"
         if status == DONE and not words:
             assert bsync(lab, *words, here, there) == DONE, "the second run asks or fails"
+        if status == DONE and not words:
+            for part in filesystems(lab, there):
+                lab.assert_clean(there, part)
         lab.assert_nothing_left()
         return status
     finally:

@@ -194,6 +194,8 @@ def _open(path: str, flags: int) -> int:
     except OSError as error:
         if error.errno == errno.EBUSY:
             raise Refused(f"{path} is in use: {_user_of(path)}", _UNMOUNT) from None
+        if error.errno == errno.EROFS:
+            raise Refused(f"{path} is read-only", "it can only be a source") from None
         hint = "run as root" if error.errno in (errno.EACCES, errno.EPERM) else ""
         raise Unavailable(f"{path}: {error.strerror}", hint) from None
 
