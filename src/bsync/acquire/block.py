@@ -14,6 +14,7 @@ import json
 import os
 import stat
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -25,6 +26,7 @@ from bsync.run import run
 
 _SECTOR_SIZE, _READ_ONLY = 0x1268, 0x125E  # BLKSSZGET, BLKROGET of linux/fs.h
 _FILE_SECTOR = 512  # bytes; what a loop device over a file has
+_UDEV = 5.0  # seconds that udev may take to look at a device
 _LOCK = struct.Struct("hhqqi0q")  # struct flock of fcntl(2)
 
 
@@ -181,7 +183,7 @@ def _block(word: str, path: str, writable: bool) -> Device:
         size = os.lseek(descriptor, 0, os.SEEK_END)
         if size == 0:
             raise Refused(f"{path} has no medium, or a size of 0")
-        _lock(descriptor, path, writable)
+        _lock(descriptor, path, writable, _UDEV)
         ground = ground_of(os.fstat(descriptor))
         _refuse_loops(path, ground, writable)
         sector = _ioctl_int(descriptor, _SECTOR_SIZE)
@@ -212,17 +214,31 @@ def _closing_on_error(descriptor: int) -> Iterator[None]:
         raise
 
 
-def _lock(descriptor: int, path: str, writable: bool) -> None:
-    """Lock the device against other runs, udev (flock) and virtual machines (fcntl)."""
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_EX if writable else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise Refused(f"{path} is locked by another program", "is another bsync at work?") from None
+def _lock(descriptor: int, path: str, writable: bool, patience: float = 0) -> None:
+    """Lock the device against other runs, udev (flock) and virtual machines (fcntl).
+
+    udev holds its lock for a moment, whenever anybody has written to a device: `patience` is
+    how many seconds to wait for whoever holds one.
+    """
+    how = (fcntl.LOCK_EX if writable else fcntl.LOCK_SH) | fcntl.LOCK_NB
+    deadline = time.monotonic() + patience
+    while not _locked(descriptor, how):
+        if time.monotonic() > deadline:
+            raise Refused(f"{path} is locked by another program", "is another bsync at work?")
+        time.sleep(0.05)
     question = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     with contextlib.suppress(OSError):
         answer = _LOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, question))
         if answer[0] != fcntl.F_UNLCK:
             raise Refused(f"{path} is locked by another program", "does a virtual machine use it?")
+
+
+def _locked(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _refuse_loops(path: str, ground: Ground, writable: bool) -> None:

@@ -33,7 +33,6 @@ _TRANSPORT = Path("/sys/class/iscsi_transport/tcp")
 _NODES = Path("/etc/iscsi/nodes")
 _PATIENCE = 15.0  # seconds for the disks of a session to appear
 _UDEV = Path("/run/udev/control")  # is there while udev is
-_UDEV_PATIENCE = 5.0  # seconds for udev to let go of a disk; whoever holds it longer is not udev
 _LOGIN = 90.0  # seconds for iscsiadm to end; it gives up by itself long before
 _BOUNDED = {  # of a record of ours; open-iscsi's own settings take two minutes to give up
     "node.startup": "manual",
@@ -270,17 +269,10 @@ def _disks(session: Session) -> tuple[list[Disk], bool]:
 
 
 def _wait_for_udev(disk: Disk) -> None:
-    """udev looks at every new disk, and locks it meanwhile: it must not pass for somebody's."""
+    """udev looks at every new disk; until it has, it may open and lock it at any moment."""
     if _UDEV.exists():
         patience = f"--timeout={_PATIENCE:.0f}"
         run("udevadm", "wait", patience, disk.path, ok=range(256), failure=Unavailable)
-    with contextlib.suppress(OSError), open(disk.path, "rb", buffering=0) as device:
-        deadline = time.monotonic() + _UDEV_PATIENCE
-        while time.monotonic() < deadline:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(device, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            time.sleep(0.05)
 
 
 def _listed(disks: list[Disk]) -> str:
