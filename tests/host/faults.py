@@ -37,7 +37,6 @@ _BEFORE = {
 }
 _AFTER = {
     "after-line": (ledger.Ledger, "note"),
-    "after-child": (execute, "run"),
     "after-step": (execute, "_carry_out"),
     "after-spawn": (run, "_spawn"),
     "after-mounting": (mount.Mount, "acquire"),

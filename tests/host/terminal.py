@@ -60,6 +60,18 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
+    def interrupt(self) -> int:
+        """Type Ctrl-C until the run ends; the exit status.  One may come in the moment before
+        the run begins to read, and be seen with the next key only."""
+
+        def typed() -> bool:
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                self.type("\x03")
+            return self.child.poll() is not None
+
+        self.read_until(typed)
+        return self.child.wait(PATIENCE)
+
     def end(self) -> int:
         """Read to the end; the exit status."""
         self.read_until(lambda: False)

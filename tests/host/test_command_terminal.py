@@ -46,8 +46,7 @@ def test_ctrl_c_at_the_question_destroys_nothing(lab: Lab, pair: tuple[Path, Pat
     before = digest(pair[1])
     with on_terminal(lab, *pair) as terminal:
         terminal.read_until_shown(PROMPT)
-        terminal.type("\x03")
-        assert terminal.end() == 130, terminal.shown
+        assert terminal.interrupt() == 130, terminal.shown
     assert digest(pair[1]) == before
 
 
