@@ -21,7 +21,6 @@ Read = Callable[[int, int], bytes]  # (offset, size) in bytes from the filesyste
 
 # What chattr(1) can set: s u c S i a d A j t D T x P.  The others are the kernel's own.
 SETTABLE = 0x2203C0FF
-IMMUTABLE, APPEND = 0x10, 0x20
 
 _ROOT, _FIRST_ORDINARY = 2, 11
 _INODE_UNINIT = 0x1
