@@ -24,8 +24,9 @@ from bsync.errors import BsyncError, CopyFailed, Refused, Unavailable, Usage
 from bsync.locate import DevicePath, LoopFile
 from bsync.run import run
 
-_SECTOR_SIZE, _READ_ONLY = 0x1268, 0x125E  # BLKSSZGET, BLKROGET of linux/fs.h
+_SECTOR_SIZE, _READ_ONLY, _REREAD = 0x1268, 0x125E, 0x125F  # BLKSSZGET, BLKROGET, BLKRRPART
 _FILE_SECTOR = 512  # bytes; what a loop device over a file has
+_TABLE = 34 * 512  # bytes at the beginning in which a new table shows
 _UDEV = 5.0  # seconds that udev may take to look at a device
 _LOCK = struct.Struct("hhqqi0q")  # struct flock of fcntl(2)
 
@@ -123,11 +124,46 @@ def opened(
     word, path = str(locator), locator.path
     made = _created(word, path, create) if create else None
     device = made or _existing(word, path, writable, apart_from)
+    table = _table(device)
     try:
         yield device
     finally:
+        changed = writable and _table(device) != table
         with contextlib.suppress(OSError):  # what is dead says so once more
             os.close(device.descriptor)
+        if changed and not made:
+            _renew_nodes(device.path)
+
+
+def _table(device: Device) -> bytes:
+    """The beginning of the device, where tables are; nothing of one that died."""
+    with contextlib.suppress(Unavailable):
+        return device.read(0, _TABLE)
+    return b""
+
+
+def _renew_nodes(path: str) -> None:
+    """Have the kernel read a new table; it may while nobody has a partition open, as udev has
+    for a moment.  Where it scans none, there is nothing to renew."""
+    deadline = time.monotonic() + _UDEV
+    with contextlib.suppress(OSError), _descriptor_of(path) as descriptor:
+        while time.monotonic() < deadline:
+            try:
+                fcntl.ioctl(descriptor, _REREAD)
+                return
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    return
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def _descriptor_of(path: str) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _created(word: str, path: str, size: int) -> Device:

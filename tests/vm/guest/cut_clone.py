@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 
-from lab import call
 from rig import Rig
 from small_disks import disk
 
@@ -23,8 +22,7 @@ def completed(rig: Rig) -> None:
     assert json.loads(rig.bsync("inspect", "--json", there).out)["incomplete"]
     assert "0 resources released" in rig.bsync("recover").out
     rig.bsync(here, there)
-    call("blockdev", "--rereadpt", there)
-    call("udevadm", "settle")
+    rig.reread(there)
     for number in (1, 5):
         rig.assert_clean_device(f"{there}{number}")
     rig.assert_mirror(here, there)
@@ -56,8 +54,7 @@ def test_before_synchronising(rig: Rig) -> None:
     """A good mirror is half-way to another state of the source."""
     here, there = prepared(rig)
     rig.bsync(here, there)
-    call("blockdev", "--rereadpt", here)
-    call("udevadm", "settle")
+    rig.reread(here)
     with rig.mounted_device(f"{here}1") as tree:
         for number in range(40):
             (tree / f"file-{number:03}").write_text(f"changed {number}\n" * 3000)

@@ -101,6 +101,17 @@ class Rig(Lab):
             call("losetup", "--detach", device)
             call("udevadm", "settle")
 
+    def reread(self, device: str) -> None:
+        """Have the kernel read the table, as soon as udev has looked at what was written."""
+        call("udevadm", "settle")
+
+        def done() -> bool:
+            words = ("blockdev", "--rereadpt", device)
+            return subprocess.run(words, check=False, capture_output=True).returncode == 0
+
+        wait_until(done, lambda: f"{device} stays busy")
+        call("udevadm", "settle")
+
     def nodes(self, device: str) -> dict[str, tuple[int, int]]:
         """The kernel's partition nodes of a disk: start and size in bytes, by path."""
         folders = Path(f"/sys/block/{Path(device).name}").glob("*/partition")

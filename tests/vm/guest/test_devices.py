@@ -15,8 +15,7 @@ def sources(rig: Rig) -> str:
     """A virtual disk with two filesystems and swap, boot code and all."""
     device = rig.disk(0)
     rig.put(disk(rig), device)
-    call("blockdev", "--rereadpt", device)
-    call("udevadm", "settle")
+    rig.reread(device)
     return device
 
 
@@ -25,8 +24,7 @@ def test_one_disk_is_cloned_to_another(rig: Rig) -> None:
     run = rig.bsync(here, there)
     assert "serial disk0" in run.out
     rig.assert_mirror(here, there)
-    call("blockdev", "--rereadpt", there)
-    call("udevadm", "settle")
+    rig.reread(there)
     assert len(rig.nodes(there)) == 4
     rig.assert_clean_device(f"{there}5")
     with rig.mounted_device(f"{there}5") as tree:
