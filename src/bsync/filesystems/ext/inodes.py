@@ -2,28 +2,26 @@
 
 Whole tables are read in bulk and looked through with numpy: a few inodes with file flags,
 project IDs or holes are found among millions in a moment.
-Formats: kernel documentation, filesystems/ext4/group_descr.rst and inodes.rst.
+Format: kernel documentation, filesystems/ext4/inodes.rst.
 """
 
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bsync.filesystems.ext.groups import Read, read_groups
 from bsync.filesystems.ext.superblock import Superblock
-
-Read = Callable[[int, int], bytes]  # (offset, size) in bytes from the filesystem's start
 
 # What chattr(1) can set: s u c S i a d A j t D T x P.  The others are the kernel's own.
 SETTABLE = 0x2203C0FF
 
 _ROOT, _FIRST_ORDINARY = 2, 11
-_INODE_UNINIT = 0x1
 _HUGE_FILE = 0x40000
 _INLINE_DATA = 0x10000000
 _CHUNK = 32 << 20  # bytes of inode table read at once
@@ -99,7 +97,9 @@ def _column(rows: NDArray[np.uint8], offset: int, kind: str) -> NDArray[np.uint3
 def _tables(read: Read, sb: Superblock) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Every initialised part of the inode tables: its first inode's number, and its rows."""
     per_chunk = max(1, _CHUNK // sb.inode_size)
-    for group, (block, count) in enumerate(_descriptors(read, sb)):
+    groups = read_groups(read, sb)
+    places = zip(groups.inode_table.tolist(), groups.initialised.tolist(), strict=True)
+    for group, (block, count) in enumerate(places):
         for done in range(0, count, per_chunk):
             wanted = min(per_chunk, count - done)
             at = block * sb.block_size + done * sb.inode_size
@@ -109,52 +109,3 @@ def _tables(read: Read, sb: Superblock) -> Iterator[tuple[int, NDArray[np.uint8]
                 group * sb.inodes_per_group + done + 1,
                 rows.reshape(-1, sb.inode_size),
             )
-
-
-def _descriptors(read: Read, sb: Superblock) -> Iterator[tuple[int, int]]:
-    """Of every group: the first block of its inode table, and how many inodes may be in use."""
-    summed = bool(sb.features & {"uninit_bg", "metadata_csum"})
-    for start, groups in _descriptor_blocks(sb):
-        data = read(start * sb.block_size, groups * sb.descriptor_size)
-        for index in range(len(data) // sb.descriptor_size):
-            entry = data[index * sb.descriptor_size : (index + 1) * sb.descriptor_size]
-            yield _descriptor(entry, sb.inodes_per_group, summed)
-
-
-def _descriptor(entry: bytes, inodes: int, summed: bool) -> tuple[int, int]:
-    def number(offset: int, width: int) -> int:
-        return int.from_bytes(entry[offset : offset + width], "little")
-
-    wide = len(entry) >= 64
-    table = number(0x08, 4) | (number(0x28, 4) << 32 if wide else 0)
-    unused = number(0x1C, 2) | (number(0x32, 2) << 16 if wide else 0)
-    if not summed:
-        return table, inodes
-    return table, 0 if number(0x12, 2) & _INODE_UNINIT else max(0, inodes - unused)
-
-
-def _descriptor_blocks(sb: Superblock) -> Iterator[tuple[int, int]]:
-    """Where group descriptors stand: first block, and how many groups are described there."""
-    per_block = sb.block_size // sb.descriptor_size
-    together = sb.groups
-    if "meta_bg" in sb.features:
-        together = min(sb.groups, sb.first_meta_bg * per_block)
-    if together:
-        yield sb.first_data_block + 1, together
-    for group in range(together, sb.groups, per_block):
-        start = sb.first_data_block + group * sb.blocks_per_group
-        yield start + _has_superblock(group, sb), min(per_block, sb.groups - group)
-
-
-def _has_superblock(group: int, sb: Superblock) -> bool:
-    if "sparse_super2" in sb.features:
-        return group == 0  # the two backups are elsewhere; meta_bg excludes this feature
-    if group <= 1 or "sparse_super" not in sb.features:
-        return True
-    return any(_is_power(group, base) for base in (3, 5, 7))
-
-
-def _is_power(number: int, base: int) -> bool:
-    while number > 1 and number % base == 0:
-        number //= base
-    return number == 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 OFFSET = 1024  # bytes from the start of the filesystem
 SIZE = 1024  # bytes
@@ -82,6 +83,10 @@ class Superblock:
     reserved_uid: int
     reserved_gid: int
     quota_inodes: tuple[int, int, int]  # user, group, project; 0: none
+    backup_groups: tuple[int, int] = (0, 0)  # with sparse_super2: where the two backups are
+    orphan_inode: int = 0  # the file that orphan_file keeps; 0: none
+    made: int = 0  # seconds since 1970: when mke2fs made it, or the one it was cloned from
+    written: int = 0  # seconds since 1970: the last write of the superblock
 
     @property
     def size(self) -> int:
@@ -124,6 +129,7 @@ def _fields(data: bytes, features: frozenset[str]) -> Superblock:
     block_size = _shifted(data, 0x18, "block size")
     revision = _int(data, 0x4C, 4)
     return Superblock(
+        **_tuning(data),
         uuid=str(uuid.UUID(bytes=data[0x68:0x78])),
         label=data[0x78:0x88].split(b"\0")[0].decode("utf-8", "surrogateescape"),
         block_size=block_size,
@@ -146,17 +152,27 @@ def _fields(data: bytes, features: frozenset[str]) -> Superblock:
         reserved_gdt_blocks=_int(data, 0xCE, 2) if "resize_inode" in features else 0,
         journal_inode=_int(data, 0xE0, 4),
         journal_size=_journal_size(data) if "has_journal" in features else 0,
-        hash_seed=str(uuid.UUID(bytes=data[0xEC:0xFC])),
-        hash_version=data[0xFC],
-        default_mount_options=_mount_options(_int(data, 0x100, 4)),
-        mount_options=data[0x200:0x240].split(b"\0")[0].decode("utf-8", "surrogateescape"),
-        errors_behaviour=_int(data, 0x3C, 2),
-        max_mount_count=struct.unpack_from("<h", data, 0x36)[0],
-        check_interval=_int(data, 0x44, 4),
-        reserved_uid=_int(data, 0x50, 2),
-        reserved_gid=_int(data, 0x52, 2),
         quota_inodes=(_int(data, 0x240, 4), _int(data, 0x244, 4), _int(data, 0x26C, 4)),
+        backup_groups=(_int(data, 0x24C, 4), _int(data, 0x250, 4)),
+        orphan_inode=_int(data, 0x280, 4) if "orphan_file" in features else 0,
     )
+
+
+def _tuning(data: bytes) -> dict[str, Any]:
+    """What tune2fs can set, and the times."""
+    return {
+        "hash_seed": str(uuid.UUID(bytes=data[0xEC:0xFC])),
+        "hash_version": data[0xFC],
+        "default_mount_options": _mount_options(_int(data, 0x100, 4)),
+        "mount_options": data[0x200:0x240].split(b"\0")[0].decode("utf-8", "surrogateescape"),
+        "errors_behaviour": _int(data, 0x3C, 2),
+        "max_mount_count": struct.unpack_from("<h", data, 0x36)[0],
+        "check_interval": _int(data, 0x44, 4),
+        "reserved_uid": _int(data, 0x50, 2),
+        "reserved_gid": _int(data, 0x52, 2),
+        "made": _int(data, 0x108, 4) | data[0x276] << 32,
+        "written": _int(data, 0x30, 4) | data[0x274] << 32,
+    }
 
 
 def checksum(data: bytes) -> int:

@@ -1,0 +1,1 @@
+"""The blocks engine: ext2, ext3 and ext4 read and written by their blocks, never mounted."""

@@ -1,0 +1,133 @@
+"""One side of a copy by blocks: a part of a device, read and written directly where that can be.
+
+Direct I/O keeps a whole disk's contents out of the page cache, and is as fast as the disk.
+Where the device or the part's place does not admit it, the page cache is used after all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bsync.acquire.block import Device
+from bsync.engines.blocks import ranges
+from bsync.engines.blocks.ranges import Numbers
+from bsync.errors import CopyFailed
+from bsync.layout import Extent
+
+Buffer = NDArray[np.uint8]
+
+READERS = 8  # requests under way at once
+_NEAR = 32 << 10  # bytes of a gap that is read through rather than leapt over
+_LONGEST = 1 << 20  # bytes of one request of `gather`
+_BATCH = 8 << 20  # bytes that `gathered` gives at once
+
+
+def buffer(size: int) -> Buffer:
+    """Memory as direct I/O needs it: aligned to a page."""
+    return np.frombuffer(mmap.mmap(-1, max(size, 1)), np.uint8)
+
+
+@dataclass(frozen=True)
+class Access:
+    """Blocks of a filesystem on a part of a device."""
+
+    device: Device
+    extent: Extent
+    block_size: int  # bytes
+    _descriptor: int
+    _pool: ThreadPoolExecutor
+
+    def read(self, block: int, into: Buffer) -> None:
+        """Fill `into` with what stands from `block` on.  Raises `CopyFailed`."""
+        self._whole(block * self.block_size, into, os.preadv, "read")
+
+    def write(self, block: int, data: Buffer) -> None:
+        """Write all of `data` from `block` on.  Raises `CopyFailed`."""
+        self._whole(block * self.block_size, data, os.pwritev, "written")
+
+    def _whole(self, offset: int, data: Buffer, transfer: Callable[..., int], what: str) -> None:
+        view, at = data.data, self.extent.start + offset
+        while view:
+            try:
+                count = transfer(self._descriptor, [view], at)
+            except OSError as error:
+                reason = error.strerror
+            else:
+                reason = "" if count else "it ends there"
+            if reason:
+                raise CopyFailed(f"{self.device.word} cannot be {what} at byte {at}: {reason}")
+            view, at = view[count:], at + count
+
+    def bytes_at(self, offset: int, size: int) -> bytes:
+        """`size` bytes from the byte `offset` on, through whole blocks."""
+        first, last = offset // self.block_size, -(-(offset + size) // self.block_size)
+        data = buffer((last - first) * self.block_size)
+        self.read(first, data)
+        skip = offset - first * self.block_size
+        return data[skip : skip + size].tobytes()
+
+    def gather(self, blocks: Numbers) -> Buffer:
+        """The contents of `blocks`, ascending and each once: (n, block size)."""
+        runs = ranges.cut(ranges.bridged(ranges.of_blocks(blocks), _NEAR // self.block_size),
+                          _LONGEST // self.block_size)  # fmt: skip
+        arena = buffer(runs.blocks * self.block_size)
+        ends = np.cumsum(runs.length) * self.block_size
+        begins = ends - runs.length * self.block_size
+        places = zip(runs.start.tolist(), begins.tolist(), ends.tolist(), strict=True)
+        for _ in self._pool.map(lambda p: self.read(p[0], arena[p[1] : p[2]]), places):
+            pass
+        rows = arena[: int(ends[-1]) if len(ends) else 0].reshape(-1, self.block_size)
+        return rows if len(rows) == len(blocks) else rows[np.searchsorted(runs.numbers(), blocks)]
+
+    def gathered(self, blocks: Numbers) -> Iterator[tuple[Numbers, Buffer]]:
+        """`gather` in pieces of bounded size: some of `blocks`, and their contents."""
+        count = max(1, _BATCH // self.block_size)
+        for first in range(0, len(blocks), count):
+            some = blocks[first : first + count]
+            yield some, self.gather(some)
+
+    def flush(self) -> None:
+        self.device.flush()
+
+
+@contextlib.contextmanager
+def opened(device: Device, extent: Extent, block_size: int, *, writable: bool) -> Iterator[Access]:
+    """Access to the filesystem in `extent` of `device`."""
+    descriptor = _direct(device, extent, block_size, writable)
+    try:
+        with ThreadPoolExecutor(READERS) as pool:
+            chosen = device.descriptor if descriptor is None else descriptor
+            yield Access(device, extent, block_size, chosen, pool)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _direct(device: Device, extent: Extent, block_size: int, writable: bool) -> int | None:
+    """A descriptor for direct I/O, if a block can be read by it; what was written through the
+    page cache before is on the disk then."""
+    mode = os.O_RDWR if writable else os.O_RDONLY
+    with contextlib.suppress(OSError):
+        os.fsync(device.descriptor)
+    try:
+        name = f"/proc/self/fd/{device.descriptor}"
+        descriptor = os.open(name, mode | os.O_DIRECT | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        os.preadv(descriptor, [buffer(block_size).data], extent.start)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno == errno.EINVAL:
+            return None
+        raise CopyFailed(f"{device.word} cannot be read: {error.strerror}") from None
+    return descriptor

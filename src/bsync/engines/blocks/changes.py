@@ -1,0 +1,328 @@
+"""What differs between a source and its mirror of the same geometry, found by inode tables.
+
+An inode whose row is the same on both sides has the same contents, since every change of
+them moves its change time; docs/ARCHITECTURE.md tells where that would not hold, and how it
+is closed:
+
+- rows that changed within a moment of the last copy are compared by contents (`_Racy`);
+- the nodes of every block map are compared, since extents can be swapped and blocks moved
+  without a trace in the row;
+- directories, attribute blocks, bitmaps, descriptors and the filesystem's own files are
+  compared as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bsync.engines.blocks import ranges
+from bsync.engines.blocks.pair import Half, Pair
+from bsync.engines.blocks.ranges import Numbers, Ranges
+from bsync.errors import CopyFailed
+from bsync.filesystems.ext import groups as layout
+from bsync.filesystems.ext import maps
+from bsync.filesystems.ext import rows as table
+from bsync.filesystems.ext.maps import Level, Nodes, Runs
+from bsync.filesystems.ext.rows import Flags, Rows
+from bsync.filesystems.ext.superblock import Superblock
+
+_MOMENT = 2  # seconds: more than the coarsest clock of any inode
+_TABLES = 16 << 20  # bytes of inode tables that are compared at once
+_NODES = 2048  # blocks of maps that are compared at once
+_WALK = 1 << 14  # inodes whose maps are followed at once
+_NONE = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a synchronisation has to do."""
+
+    data: Ranges  # blocks of changed files: to be compared, and written where they differ
+    structures: Ranges  # blocks of the filesystem's own, the same
+    files: int
+    deleted: int
+    only_growth: bool  # nothing differs but what growing the mirror did
+
+    @property
+    def cost(self) -> int:
+        """Blocks, at most."""
+        return self.data.blocks + self.structures.blocks
+
+
+def comparable(source: Half, mirror: Half) -> bool:
+    """Whether the groups that both have lie at the same places."""
+    shared = min(len(source.groups), len(mirror.groups))
+    one, other = source.groups, mirror.groups
+    columns = ("block_bitmap", "inode_bitmap", "inode_table")
+    return all(
+        np.array_equal(getattr(one, name)[:shared], getattr(other, name)[:shared])
+        for name in columns
+    )
+
+
+def find(pair: Pair, mirror: Half) -> Changes:
+    """All that differs, read from both sides; nothing is written.  Raises `CopyFailed`."""
+    search = _Search(pair, mirror)
+    try:
+        search.compare_tables()
+        search.compare_maps()
+        return search.result()
+    except maps.BadMap as error:
+        raise damaged(pair, str(error)) from None
+
+
+def damaged(pair: Pair, what: str) -> CopyFailed:
+    return CopyFailed(
+        f"{pair.source.access.device.word}: the filesystem is damaged ({what})",
+        "run e2fsck -f on the source, or --engine files",
+    )
+
+
+@dataclass
+class _Racy:
+    """Inodes that changed so late that the mirror may have their rows, but older contents."""
+
+    written: int  # when the mirror's superblock was, which came with it from the source
+    latest: int = 0
+    _numbers: list[Numbers] = field(default_factory=list)
+    _times: list[Numbers] = field(default_factory=list)
+
+    def look(self, mirror: Rows) -> None:
+        """Rows of the mirror tell how late its source had got."""
+        times = table.changed_at(mirror[table.in_use(mirror)])
+        self.latest = max(self.latest, int(times.max(initial=0)))
+
+    def offer(self, numbers: Numbers, rows: Rows) -> None:
+        times = table.changed_at(rows)
+        late = times >= self._threshold
+        self._numbers.append(numbers[late])
+        self._times.append(times[late])
+
+    @property
+    def _threshold(self) -> int:
+        return min(self.written, self.latest) - _MOMENT
+
+    def numbers(self) -> Numbers:
+        times = np.concatenate([_NONE, *self._times])
+        return np.concatenate([_NONE, *self._numbers])[times >= self._threshold]
+
+
+class _Search:
+    def __init__(self, pair: Pair, mirror: Half) -> None:
+        self._pair, self._mirror = pair, mirror
+        self._sb, self._groups = pair.source.superblock, pair.source.groups
+        self._racy = _Racy(mirror.superblock.written)
+        self._grown = mirror.superblock.blocks > self._sb.blocks
+        self._deleted = 0
+        self._rows_differ = False
+        self._tables: list[Numbers] = []  # blocks of inode tables that differ
+        self._changed: list[Numbers] = []  # inodes
+        self._watched: list[Numbers] = []  # inodes whose contents are always compared
+        self._watched_data: list[Runs] = []
+        self._nodes: list[Nodes] = []
+        self._attributes: list[Numbers] = []
+        self._journal: Runs | None = None
+
+    # --- inode tables ---------------------------------------------------------------------
+
+    def compare_tables(self) -> None:
+        for group, first, count in self._pieces():
+            self._compare_piece(group, first, count)
+
+    def _pieces(self) -> list[tuple[int, int, int]]:
+        """Parts of the inode tables: group, first block of its table, blocks."""
+        here = self._groups.initialised
+        there = self._mirror.groups.initialised
+        wanted = here.copy()
+        shared = min(len(here), len(there))
+        wanted[:shared] = np.maximum(here[:shared], there[:shared])
+        blocks = -(-wanted * self._sb.inode_size // self._sb.block_size)
+        longest = _TABLES // self._sb.block_size
+        return [
+            (group, first, min(longest, count - first))
+            for group, count in enumerate(blocks.tolist())
+            for first in range(0, count, longest)
+        ]
+
+    def _compare_piece(self, group: int, first: int, count: int) -> None:
+        sb = self._sb
+        blocks = int(self._groups.inode_table[group]) + first + np.arange(count)
+        here, there = (rows.reshape(-1, sb.inode_size) for rows in self._pair.rows_of(blocks))
+        skipped = first * sb.block_size // sb.inode_size
+        last = min(len(here), sb.inodes_per_group - skipped)
+        here, there = here[:last], there[:last]
+        numbers = group * sb.inodes_per_group + skipped + 1 + np.arange(last)
+        known = self._known(group, skipped, last)
+        differ = table.differing(here, there) | ~known
+        per_block = sb.block_size // sb.inode_size
+        self._tables.append(blocks[np.unique(np.flatnonzero(differ) // per_block)])
+        self._racy.look(there[known])
+        self._sort_out(numbers, here, there, known, differ)
+
+    def _known(self, group: int, skipped: int, count: int) -> Flags:
+        """Which rows of the mirror mean anything: those in what it has initialised."""
+        groups = self._mirror.groups
+        limit = int(groups.initialised[group]) - skipped if group < len(groups) else 0
+        return np.arange(count) < limit
+
+    def _sort_out(
+        self, numbers: Numbers, here: Rows, there: Rows, known: Flags, differ: Flags
+    ) -> None:
+        """Changed inodes, and those whose maps or contents have to be looked at."""
+        used = table.in_use(here)
+        was = table.in_use(there) & known
+        resize = numbers == table.RESIZE  # growing changes it
+        self._rows_differ |= bool((differ & (used | was) & ~resize).any())
+        self._deleted += int((was & ~used).sum())
+        changed = differ & used & ~resize
+        both = np.flatnonzero(changed & known)
+        same = ~table.differing(table.relevant(here[both]), table.relevant(there[both]))
+        changed[both[same]] = False
+        self._changed.append(numbers[changed])
+        attributes = table.attribute_blocks(here[used])
+        self._attributes.append(attributes[attributes != 0])
+        stays = used & ~changed & ~resize & table.has_map(here)
+        self._look_at(numbers[stays], here[stays])
+
+    def _look_at(self, numbers: Numbers, rows: Rows) -> None:
+        """The maps of inodes whose rows are the same."""
+        own = self._own(numbers)
+        watched = table.is_directory(rows) | own
+        ordinary = ~watched & (numbers != table.JOURNAL)
+        self._racy.offer(numbers[ordinary], rows[ordinary])
+        needed = watched | table.has_nodes(rows) | (numbers == table.JOURNAL)
+        level = maps.roots(rows[needed], numbers[needed])
+        self._watched.append(numbers[watched | (numbers == table.JOURNAL)])
+        self._take(level, self._watched[-1])
+
+    def _own(self, numbers: Numbers) -> Flags:
+        """The filesystem's own files, which change without a new time: quota, orphans, …"""
+        others = [*self._sb.quota_inodes, self._sb.orphan_inode]
+        own = (numbers < table.FIRST_ORDINARY) | np.isin(numbers, others)
+        return np.asarray(own & (numbers != table.JOURNAL))
+
+    def _take(self, level: Level, watched: Numbers) -> None:
+        self._nodes.append(level.nodes)
+        self._watched_data.append(level.data.of(np.isin(level.data.owner, watched)))
+
+    # --- block maps -----------------------------------------------------------------------
+
+    def compare_maps(self) -> None:
+        """Follow the maps of unchanged inodes down; where a node differs, the inode changed."""
+        watched = np.concatenate([_NONE, *self._watched])
+        changed = _NONE
+        while len(nodes := maps.joined_nodes(self._nodes)):
+            self._nodes = []
+            nodes = maps.in_order(nodes.of(~np.isin(nodes.owner, changed)))
+            check(self._pair, nodes.block)
+            for some in maps.pieces(nodes, _NODES):
+                differ, contents = self._compare_nodes(some)
+                changed = np.union1d(changed, some.owner[differ])
+                self._take(maps.below(some.of(~differ), contents[~differ]), watched)
+        self._changed.append(changed)
+
+    def _compare_nodes(self, nodes: Nodes) -> tuple[Flags, Rows]:
+        blocks, inverse = np.unique(nodes.block, return_inverse=True)
+        here, there = self._pair.rows_of(blocks)
+        return table.differing(here, there)[inverse], here[inverse]
+
+    # --- the whole ------------------------------------------------------------------------
+
+    def result(self) -> Changes:
+        changed = np.unique(np.concatenate([_NONE, *self._changed]))
+        own = self._own_contents(changed)
+        moved = blocks_of(self._pair, changed)
+        late = blocks_of(self._pair, np.setdiff1d(self._racy.numbers(), changed))
+        stale = self._pair.differing(late.numbers())
+        data = _union([moved, ranges.of_blocks(stale)])
+        tables = np.concatenate([_NONE, *self._tables])
+        fixed = self._pair.differing(self._fixed())
+        logical = len(own) or len(data) or self._rows_differ or self._deleted
+        structures = ranges.of_blocks(np.concatenate([tables, fixed, own]))
+        files = int((changed >= table.FIRST_ORDINARY).sum()) + int(table.ROOT in changed)
+        return Changes(data, structures, files, self._deleted, self._grown and not logical)
+
+    def _own_contents(self, changed: Numbers) -> Numbers:
+        """Blocks of directories, attributes and the filesystem's own files that differ."""
+        runs = maps.joined_runs(self._watched_data)
+        runs = runs.of(~np.isin(runs.owner, changed))
+        journal = runs.owner == table.JOURNAL
+        wanted = [self._changed_journal(runs.of(journal)), runs.of(~journal)]
+        check(self._pair, runs.start, runs.length)
+        contents = ranges.of_runs(
+            np.concatenate([part.start for part in wanted]),
+            np.concatenate([part.length for part in wanted]),
+        )
+        attributes = np.unique(np.concatenate([_NONE, *self._attributes]))
+        check(self._pair, attributes)
+        blocks = np.union1d(contents.numbers(), attributes)
+        return self._pair.differing(blocks)
+
+    def _changed_journal(self, runs: Runs) -> Runs:
+        """The journal, unless its own superblock is the same: then nobody used it since."""
+        if not len(runs.start) or len(self._pair.differing(runs.start[:1])):
+            return runs
+        return runs.of(np.zeros(len(runs.start), np.bool_))
+
+    def _fixed(self) -> Numbers:
+        """Blocks of superblock copies, descriptors and bitmaps, but for the first superblock."""
+        sb, groups = self._sb, self._groups
+        pairs = list(layout.copies(sb))
+        pairs += [(place, 1) for place in groups.block_bitmap[~groups.block_uninit].tolist()]
+        pairs += [(place, 1) for place in groups.inode_bitmap[~groups.inode_uninit].tolist()]
+        blocks = ranges.of_pairs(pairs).numbers()
+        resize = blocks_of(self._pair, np.array([table.RESIZE]))
+        return without_superblock(np.union1d(blocks, resize.numbers()), sb)
+
+
+def blocks_of(pair: Pair, inodes: Numbers) -> Ranges:
+    """The blocks of `inodes` on the source, those of their maps included.  Raises `BadMap`."""
+    found = []
+    for first in range(0, len(inodes), _WALK):
+        some = inodes[first : first + _WALK]
+        rows = _rows(pair.source, some)
+        used = table.in_use(rows)
+        level = maps.roots(rows[used], some[used])
+        while True:
+            check(pair, level.data.start, level.data.length)
+            found.append(ranges.of_runs(level.data.start, level.data.length))
+            nodes = level.nodes
+            if not len(nodes):
+                break
+            check(pair, nodes.block)
+            blocks, inverse = np.unique(nodes.block, return_inverse=True)
+            found.append(ranges.of_blocks(blocks))
+            level = maps.below(nodes, pair.source.access.gather(blocks)[inverse])
+    return _union(found)
+
+
+def _rows(half: Half, inodes: Numbers) -> Rows:
+    """The rows of `inodes`, read anew."""
+    sb = half.superblock
+    group, index = np.divmod(inodes - 1, sb.inodes_per_group)
+    byte = half.groups.inode_table[group] * sb.block_size + index * sb.inode_size
+    blocks, inverse = np.unique(byte // sb.block_size, return_inverse=True)
+    contents = half.access.gather(blocks).reshape(len(blocks), -1, sb.inode_size)
+    return np.asarray(contents[inverse, byte % sb.block_size // sb.inode_size])
+
+
+def _union(parts: list[Ranges]) -> Ranges:
+    return ranges.of_runs(
+        np.concatenate([_NONE, *(part.start for part in parts)]),
+        np.concatenate([_NONE, *(part.length for part in parts)]),
+    )
+
+
+def check(pair: Pair, start: Numbers, length: Numbers | None = None) -> None:
+    """Raise `BadMap` unless all these blocks are the filesystem's."""
+    sb = pair.source.superblock
+    end = start + (1 if length is None else length)
+    if ((start < sb.first_data_block) | (end > sb.blocks)).any():
+        raise maps.BadMap("a block beyond its end")
+
+
+def without_superblock(blocks: Numbers, sb: Superblock) -> Numbers:
+    """`blocks` without that of the first superblock, which is written last."""
+    return blocks[blocks > sb.first_data_block]

@@ -1,0 +1,127 @@
+"""The block groups of an ext filesystem: their descriptors, and where the structures lie.
+
+Pure but for the `read` that is passed in.  Blocks are numbered from the filesystem's start.
+Formats: kernel documentation, filesystems/ext4/group_descr.rst and blockgroup.rst.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bsync.filesystems.ext.superblock import Superblock
+
+Read = Callable[[int, int], bytes]  # (offset, size) in bytes from the filesystem's start
+Numbers = NDArray[np.int64]
+
+INODE_UNINIT, BLOCK_UNINIT = 0x1, 0x2
+
+
+@dataclass(frozen=True)
+class Groups:
+    """What the descriptors say, a row for each group.  Places are block numbers."""
+
+    block_bitmap: Numbers
+    inode_bitmap: Numbers
+    inode_table: Numbers
+    initialised: Numbers  # inodes from the table's beginning that may be in use
+    block_uninit: NDArray[np.bool_]  # the bitmap is not on the disk
+    inode_uninit: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.inode_table)
+
+
+def read_groups(read: Read, sb: Superblock) -> Groups:
+    """Every group's descriptor.  Raises whatever `read` raises."""
+    pieces = []
+    for block, count in _descriptor_blocks(sb):
+        data = read(block * sb.block_size, count * sb.descriptor_size)
+        pieces.append(np.frombuffer(data, np.uint8).reshape(-1, sb.descriptor_size))
+    rows = np.concatenate(pieces)
+    wide = sb.descriptor_size >= 64
+    flags = _number(rows, 0x12, 2)
+    summed = bool(sb.features & {"uninit_bg", "metadata_csum"})
+    unused = _split(rows, 0x1C, 0x32, 2, wide) if summed else np.zeros(len(rows), np.int64)
+    empty = ((flags & INODE_UNINIT) != 0) & summed
+    used = np.maximum(sb.inodes_per_group - unused, 0)
+    return Groups(
+        _split(rows, 0x00, 0x20, 4, wide),
+        _split(rows, 0x04, 0x24, 4, wide),
+        _split(rows, 0x08, 0x28, 4, wide),
+        np.where(empty, 0, used),
+        ((flags & BLOCK_UNINIT) != 0) & summed,
+        empty,
+    )
+
+
+def _number(rows: NDArray[np.uint8], offset: int, width: int) -> Numbers:
+    column = np.ascontiguousarray(rows[:, offset : offset + width])
+    return np.asarray(column.view(f"<u{width}")[:, 0].astype(np.int64))
+
+
+def _split(rows: NDArray[np.uint8], low: int, high: int, width: int, wide: bool) -> Numbers:
+    """A number kept as a low and, in descriptors of 64 bytes, a high half."""
+    value = _number(rows, low, width)
+    return value | _number(rows, high, width) << 8 * width if wide else value
+
+
+def table_blocks(sb: Superblock) -> int:
+    """Blocks of one group's inode table."""
+    return -(-sb.inodes_per_group * sb.inode_size // sb.block_size)
+
+
+def descriptor_table(sb: Superblock, groups: int) -> int:
+    """Blocks that the descriptors of so many groups take (without meta_bg)."""
+    return -(-groups * sb.descriptor_size // sb.block_size)
+
+
+def copies(sb: Superblock) -> Iterator[tuple[int, int]]:
+    """Every copy of the superblock with the descriptors after it and the room that is kept for
+    more of them: first block, and how many.  Not for meta_bg."""
+    count = 1 + descriptor_table(sb, sb.groups) + sb.reserved_gdt_blocks
+    for group in range(sb.groups):
+        if has_superblock(group, sb):
+            yield sb.first_data_block + group * sb.blocks_per_group, count
+
+
+def structures(sb: Superblock, groups: Groups) -> Iterator[tuple[int, int]]:
+    """All blocks whose place is fixed, as (first, how many): superblocks and descriptors,
+    bitmaps, inode tables."""
+    yield from copies(sb)
+    length = table_blocks(sb)
+    for places, count in (
+        (groups.block_bitmap, 1), (groups.inode_bitmap, 1), (groups.inode_table, length)
+    ):  # fmt: skip
+        yield from ((place, count) for place in places.tolist())
+
+
+def _descriptor_blocks(sb: Superblock) -> Iterator[tuple[int, int]]:
+    """Where group descriptors stand: first block, and how many groups are described there."""
+    per_block = sb.block_size // sb.descriptor_size
+    together = sb.groups
+    if "meta_bg" in sb.features:
+        together = min(sb.groups, sb.first_meta_bg * per_block)
+    if together:
+        yield sb.first_data_block + 1, together
+    for group in range(together, sb.groups, per_block):
+        start = sb.first_data_block + group * sb.blocks_per_group
+        yield start + has_superblock(group, sb), min(per_block, sb.groups - group)
+
+
+def has_superblock(group: int, sb: Superblock) -> bool:
+    """Whether a group begins with a copy of the superblock."""
+    if "sparse_super2" in sb.features:
+        return group == 0 or group in sb.backup_groups
+    if group <= 1 or "sparse_super" not in sb.features:
+        return True
+    return any(_is_power(group, base) for base in (3, 5, 7))
+
+
+def _is_power(number: int, base: int) -> bool:
+    while number > 1 and number % base == 0:
+        number //= base
+    return number == 1

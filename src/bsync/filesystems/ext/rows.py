@@ -1,0 +1,110 @@
+"""Rows of inode tables, many at once.  Pure: arrays in, arrays out.
+
+A row is one inode as it stands on the disk: (n, inode size) bytes.
+Format: kernel documentation, filesystems/ext4/inodes.rst and attributes.rst.
+"""
+
+from __future__ import annotations
+
+import stat
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.uint8]
+Numbers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+FIRST_ORDINARY = 11  # the inodes before it are the filesystem's own, but for the root
+ROOT, RESIZE, JOURNAL = 2, 7, 8
+
+_EXTENTS, _INLINE_DATA = 0x80000, 0x10000000
+_MAP = 60  # bytes
+# Byte ranges that may differ while the contents are the same: access time, checksum.
+_IRRELEVANT = ((0x08, 0x0C), (0x7C, 0x7E), (0x82, 0x84), (0x8C, 0x90))
+
+
+def column(rows: Rows, offset: int, width: int) -> Numbers:
+    """The little-endian number at `offset` of every row."""
+    piece = np.ascontiguousarray(rows[:, offset : offset + width])
+    return np.asarray(piece.view(f"<u{width}")[:, 0].astype(np.int64))
+
+
+def kind(rows: Rows) -> Numbers:
+    """The file type bits of every row's mode."""
+    return column(rows, 0x00, 2) & 0xF000
+
+
+def in_use(rows: Rows) -> Flags:
+    """Which rows are inodes that some name leads to, or that the filesystem uses itself."""
+    return np.asarray(column(rows, 0x1A, 2) > 0)
+
+
+def differing(here: Rows, there: Rows) -> Flags:
+    """Which rows differ in any byte."""
+    return np.asarray((_words(here) != _words(there)).any(axis=1))
+
+
+def relevant(rows: Rows) -> Rows:
+    """The rows without what says nothing of the contents."""
+    kept = rows.copy()
+    for start, end in _IRRELEVANT:
+        if end <= rows.shape[1] or start < 0x80:
+            kept[:, start:end] = 0
+    return kept
+
+
+def changed_at(rows: Rows) -> Numbers:
+    """The inode change time of every row, in seconds since 1970."""
+    seconds = column(rows, 0x0C, 4)
+    seconds = np.where(seconds >= 1 << 31, seconds - (1 << 32), seconds)
+    if rows.shape[1] >= 0x88:
+        has_extra = column(rows, 0x80, 2) >= 8
+        epoch = column(rows, 0x84, 4) & 3
+        seconds = seconds + np.where(has_extra, epoch << 32, 0)
+    return np.asarray(seconds)
+
+
+def attribute_blocks(rows: Rows) -> Numbers:
+    """The block of extended attributes of every row; 0: none."""
+    return column(rows, 0x68, 4) | column(rows, 0x76, 2) << 32
+
+
+def is_directory(rows: Rows) -> Flags:
+    return np.asarray(kind(rows) == stat.S_IFDIR)
+
+
+def roots(rows: Rows) -> Rows:
+    """The 60 bytes in which every row's block map begins: (n, 60)."""
+    return np.ascontiguousarray(rows[:, 0x28:0x64])
+
+
+def has_map(rows: Rows) -> Flags:
+    """Which rows have a block map: those of symbolic links and others may hold anything."""
+    what = kind(rows)
+    held = (what == stat.S_IFREG) | (what == stat.S_IFDIR) | (what == 0)
+    slow_link = (what == stat.S_IFLNK) & ~_is_fast_link(rows)
+    inline = (column(rows, 0x20, 4) & _INLINE_DATA) != 0
+    return np.asarray((held | slow_link) & ~inline)
+
+
+def has_extents(rows: Rows) -> Flags:
+    """Which maps are extent trees; the others are of indirect blocks."""
+    return np.asarray((column(rows, 0x20, 4) & _EXTENTS) != 0)
+
+
+def has_nodes(rows: Rows) -> Flags:
+    """Which maps, of rows that have one, are more than their roots."""
+    deep = column(rows, 0x2E, 2) != 0  # the root's eh_depth
+    indirect = rows[:, 0x58:0x64].any(axis=1)
+    return np.asarray(np.where(has_extents(rows), deep, indirect))
+
+
+def _is_fast_link(rows: Rows) -> Flags:
+    """Symbolic links shorter than the map stand in its place."""
+    return np.asarray(column(rows, 0x04, 4) < _MAP)
+
+
+def _words(rows: Rows) -> NDArray[Any]:
+    return np.ascontiguousarray(rows).view(np.uint64)
