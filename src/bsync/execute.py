@@ -10,43 +10,40 @@ from dataclasses import dataclass
 from bsync.acquire import loop, mount
 from bsync.acquire.block import Device
 from bsync.acquire.loop import Over
-from bsync.acquire.tree import Tree, loop_over, mounted_tree, superblock_at
+from bsync.acquire.tree import Tree, found_at, loop_over, mounted_tree
 from bsync.bootcode import disarmed
 from bsync.engines import files, raw
 from bsync.engines.rsync import Transfer
 from bsync.errors import CopyFailed, Unavailable
 from bsync.events import Emit, StepAdvanced, StepEnded, StepStarted
 from bsync.explain import title
-from bsync.filesystems.ext import make, mark
+from bsync.filesystems import mark
+from bsync.filesystems.kinds import kind_of
 from bsync.filesystems.swap import mkswap_arguments
 from bsync.layout import SIGNATURE_END, Extent
 from bsync.ledger import Ledger
 from bsync.plan.steps import (
-    CompleteExt,
+    CompleteFilesystem,
     CopyFiles,
     CopyRaw,
     Disarm,
-    MakeExt,
+    MakeFilesystem,
     MakeSwap,
-    MarkExt,
+    MarkFilesystem,
     Plan,
     Step,
     WriteBoot,
     WriteTable,
 )
 from bsync.run import require, run
-from bsync.units import MIB, count_text, size_text
+from bsync.units import count_text, size_text
 
 _PROGRAMS: dict[type[Step], tuple[str, ...]] = {
     WriteTable: ("sfdisk", "wipefs"),
-    MakeExt: ("mke2fs", "tune2fs", "wipefs"),
-    MarkExt: ("tune2fs", "e2fsck"),
+    MakeFilesystem: ("wipefs",),
     CopyFiles: ("rsync", "mount", "umount", "sync"),
-    CompleteExt: ("tune2fs", "debugfs"),
     MakeSwap: ("mkswap", "wipefs"),
 }
-
-_TRIAL_SIZE = 4 * MIB
 
 Advance = Callable[[int], None]
 
@@ -68,18 +65,24 @@ def execute(
 
     Raises `Unavailable` if that fails; `CopyFailed` once anything may have been written.
     """
-    require({program for step in plan.steps for program in _PROGRAMS.get(type(step), ())})
+    require({program for step in plan.steps for program in _programs(step)})
     _rehearse(plan, ledger)
     with contextlib.ExitStack() as stack:
         trees = {}
         for step in plan.steps:
             if isinstance(step, CopyFiles):
-                place, kind = step.place, step.source.kind
+                place = step.place
                 trees[place.number] = stack.enter_context(
-                    mounted_tree(ledger, source, place.source, kind, writable=False)
+                    mounted_tree(ledger, source, place.source, step.source, writable=False)
                 )
         destination.publish()
         return _all_steps(plan, Context(ledger, source, destination, trees), emit)
+
+
+def _programs(step: Step) -> set[str]:
+    """What has to be installed for a step."""
+    own = kind_of(step.source).PROGRAMS if isinstance(step, MakeFilesystem | MarkFilesystem) else ()
+    return {*_PROGRAMS.get(type(step), ()), *own}
 
 
 def _all_steps(plan: Plan, context: Context, emit: Emit) -> Transfer:
@@ -110,37 +113,37 @@ def _failing_as_copy() -> Iterator[None]:
 
 
 def _rehearse(plan: Plan, ledger: Ledger) -> None:
-    """Let mke2fs and the kernel say beforehand whether they can make and mount each filesystem.
+    """Let the tools and the kernel say beforehand whether they can make and mount each filesystem.
 
     Raises `Unavailable`.
     """
     for step in plan.steps:
-        if isinstance(step, MakeExt):
-            with _sparse_file(step.place.destination.size) as (_, path):
-                arguments = make.mke2fs_arguments(step.source.superblock, step.shape, path)
-                run(arguments[0], "-n", *arguments[1:], failure=Unavailable)
+        if isinstance(step, MakeFilesystem):
+            size = step.place.destination.size
+            with _sparse_file(size) as (_, path):
+                if command := kind_of(step.source).rehearsing(step.source, size, path):
+                    run(*command, failure=Unavailable)
         if isinstance(step, CopyFiles):
             _try_mount(step, ledger)
 
 
 def _try_mount(step: CopyFiles, ledger: Ledger) -> None:
     """Mount a filesystem like the step's, if not every kernel can write one."""
-    with _sparse_file(_TRIAL_SIZE) as (descriptor, path):
-        arguments = make.trial_arguments(step.source.superblock, path)
-        if not arguments:
-            return
-        run(*arguments, failure=Unavailable)
-        over = Over(descriptor, Extent(0, _TRIAL_SIZE), True)
+    trial = kind_of(step.source).trial(step.source)
+    if trial is None:
+        return
+    with _sparse_file(trial.size) as (descriptor, path):
+        run(*trial.command, path, failure=Unavailable)
+        over = Over(descriptor, Extent(0, trial.size), True)
         try:
             with (
                 loop.attached(ledger, over) as device,
-                mount.mounted(ledger, device, "trial", "ext4", ["rw"]),
+                mount.mounted(ledger, device, "trial", trial.type, ["rw"]),
             ):
                 pass
         except Unavailable:
             raise Unavailable(
-                f"{step.place.name} of the source has quota or project IDs, and this kernel "
-                "cannot write such filesystems",
+                f"{step.place.name} of the source {trial.why}",
                 "--engine raw copies the partition byte by byte",
             ) from None
 
@@ -164,18 +167,18 @@ def _carry_out(step: Step, context: Context, advance: Advance) -> tuple[Transfer
             context.destination.flush()
         case WriteTable():
             _write_table(step, context)
-        case MakeExt():
-            _make_ext(step, context)
-        case MarkExt():
-            _mark_ext(step, context)
+        case MakeFilesystem():
+            _make(step, context)
+        case MarkFilesystem():
+            _mark(step, context)
         case MakeSwap():
             _make_swap(step, context)
         case CopyFiles():
             return _copy_files(step, context, advance)
         case CopyRaw():
             return _copy_raw(step, context, advance)
-        case CompleteExt():
-            _complete_ext(step, context)
+        case CompleteFilesystem():
+            _complete(step, context)
         case WriteBoot():
             _write_boot(step, context)
     return Transfer(), "done"
@@ -220,27 +223,27 @@ def _make_swap(step: MakeSwap, context: Context) -> None:
         run(*mkswap_arguments(step.source, device))
 
 
-def _make_ext(step: MakeExt, context: Context) -> None:
-    sb = step.source.superblock
+def _make(step: MakeFilesystem, context: Context) -> None:
+    source, kind = step.source, kind_of(step.source)
     with _target(context, step.place.destination) as device:
         _wipe(device)
-        run(*make.mke2fs_arguments(sb, step.shape, device))
-        run("tune2fs", *mark.marking(sb, superblock_at(device)), device)
+        run(*kind.making(source, step.place.destination.size, device))
+        run(*kind.marking(source, found_at(device, source), device))
 
 
-def _mark_ext(step: MarkExt, context: Context) -> None:
-    sb, present = step.source.superblock, step.present.superblock
+def _mark(step: MarkFilesystem, context: Context) -> None:
+    source, present = step.source, step.present
     with _target(context, step.place.destination) as device:
         if not present.clean:
             _repair(device, step)
-        if present.uuid != mark.marker_uuid(sb.uuid):
-            run("tune2fs", *mark.marking(sb, present), device)
+        if present.uuid != mark.marker_uuid(source.uuid):
+            run(*kind_of(source).marking(source, present, device))
 
 
-def _repair(device: str, step: MarkExt) -> None:
+def _repair(device: str, step: MarkFilesystem) -> None:
     """Recover the journal and mend what can be mended without asking."""
     try:
-        run("e2fsck", "-p", device, ok=(0, 1))
+        run(*kind_of(step.present).repairing(device), ok=(0, 1))
     except CopyFailed as error:
         raise CopyFailed(
             f"{step.place.name} of the destination is damaged: {error.message}",
@@ -248,22 +251,18 @@ def _repair(device: str, step: MarkExt) -> None:
         ) from None
 
 
-def _complete_ext(step: CompleteExt, context: Context) -> None:
+def _complete(step: CompleteFilesystem, context: Context) -> None:
     """Tune the finished mirror, and take the mark away last."""
-    sb = step.source.superblock
+    source = step.source
     with _target(context, step.place.destination) as device:
-        present = superblock_at(device)
-        run("tune2fs", *make.tune2fs_arguments(sb, present.blocks), device)
-        for request in make.debugfs_requests(sb):
-            run("debugfs", "-w", "-R", request, device)
-        for arguments in mark.completing(sb, present):
-            run("tune2fs", *arguments, device)
+        for command in kind_of(source).completing(source, found_at(device, source), device):
+            run(*command)
 
 
 def _copy_files(step: CopyFiles, context: Context, advance: Advance) -> tuple[Transfer, str]:
     tree, place = context.trees[step.place.number], step.place
     with mounted_tree(
-        context.ledger, context.destination, place.destination, step.source.kind, writable=True
+        context.ledger, context.destination, place.destination, step.source, writable=True
     ) as there:
         done = files.mirror(tree, there, advance, checksum=step.checksum)
     words = [count_text(done.files, "file"), f"{size_text(done.transferred)} transferred"]

@@ -10,7 +10,7 @@ from bsync.layout import (
     Bare,
     Content,
     Disk,
-    Ext,
+    Filesystem,
     Layout,
     Partition,
     Side,
@@ -18,13 +18,13 @@ from bsync.layout import (
     describe,
 )
 from bsync.plan.steps import (
-    CompleteExt,
+    CompleteFilesystem,
     CopyFiles,
     CopyRaw,
     Disarm,
-    MakeExt,
+    MakeFilesystem,
     MakeSwap,
-    MarkExt,
+    MarkFilesystem,
     Plan,
     Step,
     WriteBoot,
@@ -40,9 +40,9 @@ def title(step: Step) -> str:
             return "boot code: say that the clone is incomplete"
         case WriteTable(kind=kind, script=script):
             return f"table: {'make' if script else 'copy'} the {kind} partition table"
-        case MakeExt(place=place, source=source):
+        case MakeFilesystem(place=place, source=source):
             return f"{place.name}: make {describe(source)}"
-        case MarkExt(place=place):
+        case MarkFilesystem(place=place):
             return f"{place.name}: mark the mirror incomplete"
         case MakeSwap(place=place, source=source):
             return f"{place.name}: make {describe(source)}"
@@ -50,7 +50,7 @@ def title(step: Step) -> str:
             return f"{place.name}: {'copy all files' if fresh else 'synchronise files'}"
         case CopyRaw(place=place, what=what):
             return f"{place.name}: copy {what} byte by byte"
-        case CompleteExt(place=place, source=source):
+        case CompleteFilesystem(place=place, source=source):
             return f"{place.name}: complete, UUID {source.uuid}"
         case WriteBoot():
             return "boot code: write it"
@@ -114,10 +114,10 @@ def _partition_line(part: Partition) -> str:
 
 def _content_text(content: Content) -> str:
     match content:
-        case Ext(superblock=sb):
-            clean = "" if sb.clean else ", not clean"
-            used = f"{size_text(sb.used)} of {size_text(sb.size)} used"
-            return f"{describe(content)} {sb.uuid}, {used}{clean}"
+        case Filesystem():
+            clean = "" if content.clean else ", not clean"
+            used = f"{size_text(content.used)} of {size_text(content.size)} used"
+            return f"{describe(content)} {content.uuid}, {used}{clean}"
         case Swap(uuid=uuid):
             return f"{describe(content)} {uuid}"
         case _:
@@ -181,11 +181,10 @@ def _partition_data(part: Partition) -> dict[str, Any]:
 
 def _content_data(content: Content) -> dict[str, Any]:
     data: dict[str, Any] = {"kind": describe(content)}
-    if isinstance(content, Ext | Swap):
+    if isinstance(content, Filesystem | Swap):
         data = {"kind": "swap" if isinstance(content, Swap) else content.kind}
         data |= {"uuid": content.uuid, "label": content.label}
-    if isinstance(content, Ext):
-        sb = content.superblock
-        data |= {"size": sb.size, "used": sb.used, "clean": sb.clean}
-        data["features"] = sorted(sb.features)
+    if isinstance(content, Filesystem):
+        data |= {"size": content.size, "used": content.used, "clean": content.clean}
+        data["features"] = sorted(content.superblock.features)
     return data

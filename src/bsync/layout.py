@@ -45,6 +45,18 @@ class Ext:
     def label(self) -> str:
         return self.superblock.label
 
+    @property
+    def size(self) -> int:
+        return self.superblock.size
+
+    @property
+    def used(self) -> int:
+        return self.superblock.used
+
+    @property
+    def clean(self) -> bool:
+        return self.superblock.clean
+
 
 @dataclass(frozen=True)
 class Swap:
@@ -55,7 +67,8 @@ class Swap:
     hibernated: bool = False
 
 
-Content = Blank | Foreign | Ext | Swap
+Filesystem = Ext  # what is synchronised: see `filesystems.kinds`
+Content = Blank | Foreign | Filesystem | Swap
 
 
 @dataclass(frozen=True)

@@ -9,31 +9,32 @@ from __future__ import annotations
 from bsync.acquire.block import Device
 from bsync.acquire.tree import loop_over
 from bsync.errors import Unavailable
-from bsync.layout import Bare, Disk, Ext, Extent, Side
+from bsync.filesystems.kinds import kind_of
+from bsync.layout import Bare, Disk, Extent, Filesystem, Side
 from bsync.ledger import Ledger
 from bsync.run import run
 
 
 def settle(side: Side, device: Device, ledger: Ledger) -> bool:
-    """Recover the journal of every ext filesystem on `device` that needs it; whether any did.
+    """Recover the journal of every filesystem on `device` that needs it; whether any did.
 
     Raises `Unavailable` where that is not enough.
     """
-    waiting = [extent for extent, content in _filesystems(side) if not content.superblock.clean]
-    for extent in waiting:
+    waiting = [(extent, content) for extent, content in _filesystems(side) if not content.clean]
+    for extent, content in waiting:
         with loop_over(ledger, device, extent, writable=True) as path:
-            run("e2fsck", "-p", path, ok=(0, 1), failure=Unavailable)
+            run(*kind_of(content).repairing(path), ok=(0, 1), failure=Unavailable)
     return bool(waiting)
 
 
-def _filesystems(side: Side) -> list[tuple[Extent, Ext]]:
+def _filesystems(side: Side) -> list[tuple[Extent, Filesystem]]:
     match side.layout:
-        case Bare(content=Ext() as content):
+        case Bare(content=Filesystem() as content):
             return [(side.extent, content)]
         case Disk(table=table):
             return [
                 (part.extent, part.content)
                 for part in table.filled
-                if isinstance(part.content, Ext)
+                if isinstance(part.content, Filesystem)
             ]
     return []

@@ -12,8 +12,9 @@ from contextlib import ExitStack
 from bsync.acquire.block import Device
 from bsync.acquire.tree import mounted_tree
 from bsync.engines import files, raw
-from bsync.filesystems.ext import make, mark
-from bsync.layout import Bare, Content, Disk, Ext, Extent, Layout, Side, Swap, describe
+from bsync.filesystems import mark
+from bsync.filesystems.kinds import kind_of
+from bsync.layout import Bare, Content, Disk, Extent, Filesystem, Layout, Side, Swap, describe
 from bsync.ledger import Ledger
 from bsync.plan.steps import Place
 
@@ -35,7 +36,7 @@ def contents(
     for place, here, there in pairs(source, destination):
         if isinstance(here, Swap):
             continue
-        if isinstance(here, Ext) and isinstance(there, Ext):
+        if isinstance(here, Filesystem) and isinstance(there, Filesystem):
             found = _filesystems(place, here, there, devices, ledger)
         else:
             found = _bytes(place, devices)
@@ -87,7 +88,7 @@ def _disks(source: Disk, destination: Disk) -> Iterator[str]:
 
 def _content(here: Content, there: Content) -> Iterator[str]:
     match here, there:
-        case Ext(), Ext():
+        case Filesystem(), Filesystem():
             yield from _unlike(here, there)
         case Swap(), Swap():
             if here.uuid != there.uuid or here.label != there.label:
@@ -97,52 +98,58 @@ def _content(here: Content, there: Content) -> Iterator[str]:
                 yield f"holds {describe(there)}, not {describe(here)}"
 
 
-def _unlike(here: Ext, there: Ext) -> list[str]:
+def _unlike(here: Filesystem, there: Filesystem) -> list[str]:
     """What differs between two superblocks that should be each other's mirror."""
-    if mark.is_marked(there.superblock):
+    if mark.is_marked(there):
         return ["is marked as an incomplete clone"]
     facts = (
         ("kind", here.kind, there.kind),
         ("UUID", here.uuid, there.uuid),
         ("label", here.label, there.label),
-        ("tuning", make.tuning(here.superblock), make.tuning(there.superblock)),
+        ("tuning", kind_of(here).tuning(here), kind_of(there).tuning(there)),
     )
     found = [f"its {name} differs" for name, one, other in facts if one != other]
     if _is_raw_copy(here, there):
         return found
-    if not here.superblock.clean:
+    if not here.clean:
         found.append("the source's filesystem is not clean, its files were not compared")
-    if not there.superblock.clean:
+    if not there.clean:
         found.append("its filesystem is not clean, its files were not compared")
     return found
 
 
-def _is_raw_copy(here: Ext, there: Ext) -> bool:
+def _is_raw_copy(here: Filesystem, there: Filesystem) -> bool:
     """Whether only a copy byte by byte can have made `there`: its files are not to be read."""
-    sb = here.superblock
-    apart = "has_journal" in sb.features and not sb.journal_inode
-    unreadable = not sb.clean or bool(make.unmakeable(sb)) or apart
-    return unreadable and sb == there.superblock
+    unreadable = kind_of(here).obstacle(here) is not None
+    return unreadable and here.superblock == there.superblock
 
 
 def _filesystems(
-    place: Place, here: Ext, there: Ext, devices: tuple[Device, Device], ledger: Ledger
+    place: Place,
+    here: Filesystem,
+    there: Filesystem,
+    devices: tuple[Device, Device],
+    ledger: Ledger,
 ) -> list[str]:
     if _is_raw_copy(here, there):
         return _bytes(place, devices)
-    if not (here.superblock.clean and there.superblock.clean):
+    if not (here.clean and there.clean):
         return []
     return _trees(place, here, there, devices, ledger)
 
 
 def _trees(
-    place: Place, here: Ext, there: Ext, devices: tuple[Device, Device], ledger: Ledger
+    place: Place,
+    here: Filesystem,
+    there: Filesystem,
+    devices: tuple[Device, Device],
+    ledger: Ledger,
 ) -> list[str]:
     with ExitStack() as stack:
         source, destination = (
-            stack.enter_context(mounted_tree(ledger, device, extent, kind, writable=False))
-            for device, extent, kind in zip(
-                devices, (place.source, place.destination), (here.kind, there.kind), strict=True
+            stack.enter_context(mounted_tree(ledger, device, extent, content, writable=False))
+            for device, extent, content in zip(
+                devices, (place.source, place.destination), (here, there), strict=True
             )
         )
         return files.differences(source, destination)

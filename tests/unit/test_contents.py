@@ -12,12 +12,12 @@ from bsync.filesystems.ext import make
 from bsync.layout import Blank, Content, Ext, Extent, Foreign, Swap
 from bsync.plan.contents import Steps, content_steps
 from bsync.plan.steps import (
-    CompleteExt,
+    CompleteFilesystem,
     CopyFiles,
     CopyRaw,
-    MakeExt,
+    MakeFilesystem,
     MakeSwap,
-    MarkExt,
+    MarkFilesystem,
     Options,
     Place,
 )
@@ -54,7 +54,7 @@ def refusal(
 @pytest.mark.parametrize("there", [Blank(), Swap("x", "y")])
 def test_what_is_nobodys_loss_is_overwritten_unasked(there: Content) -> None:
     steps = planned(builders.ext(), there)
-    assert kinds(steps) == [MakeExt, CopyFiles, CompleteExt]
+    assert kinds(steps) == [MakeFilesystem, CopyFiles, CompleteFilesystem]
     assert not steps.destroys
 
 
@@ -72,7 +72,7 @@ def test_what_is_nobodys_loss_is_overwritten_unasked(there: Content) -> None:
 )
 def test_what_is_lost_is_said(there: Content) -> None:
     steps = planned(builders.ext(), there)
-    assert kinds(steps) == [MakeExt, CopyFiles, CompleteExt]
+    assert kinds(steps) == [MakeFilesystem, CopyFiles, CompleteFilesystem]
     assert len(steps.destroys) == 1
     assert steps.destroys[0].startswith("partition 1 of the destination: ")
 
@@ -80,7 +80,7 @@ def test_what_is_lost_is_said(there: Content) -> None:
 @pytest.mark.parametrize("there", [builders.ext(), builders.marked(builders.ext())])
 def test_a_mirror_is_synchronised(there: Ext) -> None:
     steps = planned(builders.ext(), there)
-    assert kinds(steps) == [MarkExt, CopyFiles, CompleteExt]
+    assert kinds(steps) == [MarkFilesystem, CopyFiles, CompleteFilesystem]
     assert not steps.destroys
     _, copy, _ = steps.steps
     assert isinstance(copy, CopyFiles)
@@ -142,7 +142,11 @@ def test_a_smaller_destination_needs_room_for_what_is_used() -> None:
     source = builders.ext()
     least = make.smallest(source.superblock)
     assert least < SIZE
-    assert kinds(planned(source, Blank(), size=least)) == [MakeExt, CopyFiles, CompleteExt]
+    assert kinds(planned(source, Blank(), size=least)) == [
+        MakeFilesystem,
+        CopyFiles,
+        CompleteFilesystem,
+    ]
     said = refusal(source, Blank(), size=least - MIB)
     need, have = said.split("the files need ")[1].split(", the destination has ")
     assert need.endswith("MiB")

@@ -18,13 +18,13 @@ from bsync.explain import layout_text, plan_data, plan_text, side_data, title
 from bsync.layout import BIOS_BOOT, BOOT_PROGRAM, Bare, Blank, Disk, Foreign, Side, Swap
 from bsync.plan import Options, Plan, Step, make_plan
 from bsync.plan.steps import (
-    CompleteExt,
+    CompleteFilesystem,
     CopyFiles,
     CopyRaw,
     Disarm,
-    MakeExt,
+    MakeFilesystem,
     MakeSwap,
-    MarkExt,
+    MarkFilesystem,
     WriteBoot,
     WriteTable,
 )
@@ -49,8 +49,8 @@ def places(plan: Plan, *kinds: type) -> list[int]:
 
 def order(plan: Plan) -> Iterator[tuple[int, Step]]:
     ranks: dict[type, int] = {
-        WriteTable: 0, Disarm: 1, MakeExt: 2, MarkExt: 2, MakeSwap: 2, CopyFiles: 3, CopyRaw: 3,
-        CompleteExt: 4, WriteBoot: 5,
+        WriteTable: 0, Disarm: 1, MakeFilesystem: 2, MarkFilesystem: 2, MakeSwap: 2,
+        CopyFiles: 3, CopyRaw: 3, CompleteFilesystem: 4, WriteBoot: 5,
     }  # fmt: skip
     return ((ranks[type(step)], step) for step in plan.steps)
 
@@ -68,7 +68,9 @@ def test_marks_come_first_and_what_boots_comes_last(case: tuple[Side, Side, Opti
         assert sum(isinstance(step, kind) for step in plan.steps) <= 1
     files = places(plan, CopyFiles)
     assert (
-        sorted(files) == sorted(places(plan, MakeExt, MarkExt)) == sorted(places(plan, CompleteExt))
+        sorted(files)
+        == sorted(places(plan, MakeFilesystem, MarkFilesystem))
+        == sorted(places(plan, CompleteFilesystem))
     )
     written = places(plan, CopyFiles, CopyRaw, MakeSwap)
     assert len(set(written)) == len(written), "a partition is written once"
@@ -120,7 +122,7 @@ def test_nothing_is_destroyed_unsaid(case: tuple[Side, Side, Options]) -> None:
         assert plan.destroys, "what it holds"
     said = "\n".join(plan.destroys)
     if isinstance(there, Disk) and not table:
-        for number in places(plan, MakeExt):
+        for number in places(plan, MakeFilesystem):
             mate = there.table.partition(number)
             if mate and not isinstance(mate.content, Blank | Swap):
                 assert f"partition {number} of the destination" in said
@@ -154,7 +156,9 @@ def test_a_mirror_of_itself_loses_nothing(source: Side, options: Options) -> Non
     plan = plan_or_none(source, twin, options)
     if plan is None:
         return
-    makes = [step for step in plan.steps if isinstance(step, WriteTable | MakeExt | MakeSwap)]
+    makes = [
+        step for step in plan.steps if isinstance(step, WriteTable | MakeFilesystem | MakeSwap)
+    ]
     assert not makes
     unnamed = [step for step in plan.steps if isinstance(step, CopyRaw)]
     assert unnamed or not plan.destroys
@@ -205,7 +209,7 @@ def test_partitions_that_stay_in_place_are_not_lost() -> None:
     source = side(dos(part(1, 1, 64, ext()), part(2, 65, 8, Swap("u", ""))))
     there = side(dos(part(1, 1, 64, ext()), part(3, 80, 8, Foreign("vfat"))))
     plan = planned(source, there)
-    assert any(isinstance(step, MarkExt) for step in plan.steps), "the mirror is used"
+    assert any(isinstance(step, MarkFilesystem) for step in plan.steps), "the mirror is used"
     assert plan.destroys == ("the destination's dos table", "partition 3: vfat, 8 MiB")
 
 
@@ -213,7 +217,7 @@ def test_an_equal_clone_gets_its_boot_code_back() -> None:
     source = side(dos(part(1, 1, 64, ext()), boot=BOOT, gap=b"core"))
     plan = planned(source, source)
     assert [type(step) for step in plan.steps] == [
-        Disarm, MarkExt, CopyFiles, CompleteExt, WriteBoot,
+        Disarm, MarkFilesystem, CopyFiles, CompleteFilesystem, WriteBoot,
     ]  # fmt: skip
     last = plan.steps[-1]
     assert isinstance(last, WriteBoot)

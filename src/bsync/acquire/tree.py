@@ -1,4 +1,4 @@
-"""A filesystem's tree, mounted, with what its inode tables tell."""
+"""A filesystem's tree, mounted, with what is to be known of its files."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from pathlib import Path
 from bsync.acquire import loop, mount
 from bsync.acquire.block import Device
 from bsync.acquire.loop import Over
+from bsync.acquire.walk import walk
 from bsync.errors import CopyFailed
-from bsync.filesystems.ext import superblock
 from bsync.filesystems.ext.inodes import Remarkable, scan
-from bsync.filesystems.ext.superblock import Superblock
-from bsync.layout import Extent
+from bsync.filesystems.kind import BadSuperblock
+from bsync.filesystems.kinds import kind_of
+from bsync.layout import Ext, Extent, Filesystem
 from bsync.ledger import Ledger
 
 
 @dataclass(frozen=True)
 class Tree:
-    """One mounted filesystem, and what its inode tables told before it was mounted."""
+    """One mounted filesystem, and those of its files that need more than a plain copy."""
 
     path: Path
     remarkable: Remarkable
@@ -29,24 +30,23 @@ class Tree:
 
 @contextlib.contextmanager
 def mounted_tree(
-    ledger: Ledger, device: Device, extent: Extent, kind: str, *, writable: bool
+    ledger: Ledger, device: Device, extent: Extent, like: Filesystem, *, writable: bool
 ) -> Iterator[Tree]:
-    """The filesystem in `extent` of `device`, privately mounted for the block.
+    """The filesystem in `extent` of `device`, of the kind of `like`, privately mounted for the
+    block.
 
     Read-only means read-only: the loop device below lets no write through, and the journal is
     not even looked at.  A writable one is on its device when the block ends well.
     """
     role = "destination" if writable else "source"
     with loop_over(ledger, device, extent, writable=writable) as path:
-        sb = superblock_at(path)
-        remarkable = _look(path, sb)
+        present = found_at(path, like)
+        told = _look(path, present)
         options = ["rw" if writable else "ro", "noatime"]
-        options.append("errors=remount-ro")  # whatever it says itself: it might say panic
-        if not writable and "has_journal" in sb.features:
-            options.append("noload")
+        options += kind_of(present).mount_options(present, writable=writable)
         name = f"{role}-{device.descriptor}-{extent.start}"
-        with mount.mounted(ledger, path, name, kind, options) as target:
-            yield Tree(target, remarkable)
+        with mount.mounted(ledger, path, name, like.kind, options) as target:
+            yield Tree(target, told or walk(target))
             if writable:
                 mount.flush(target)
 
@@ -60,21 +60,26 @@ def loop_over(ledger: Ledger, device: Device, extent: Extent, *, writable: bool)
             _flush(path)
 
 
-def superblock_at(path: str) -> Superblock:
-    """The superblock of the filesystem on the device `path`.  Raises `CopyFailed`."""
+def found_at(path: str, like: Filesystem) -> Filesystem:
+    """The filesystem, of the kind of `like`, on the device `path`.  Raises `CopyFailed`."""
+    kind = kind_of(like)
     try:
         with open(path, "rb", 0) as opened:
-            return superblock.parse(_read(opened.fileno(), superblock.OFFSET, superblock.SIZE))
-    except (OSError, superblock.BadSuperblock) as error:
+            found: Filesystem = kind.read(like.kind, _read(opened.fileno(), 0, kind.REACH))
+            return found
+    except (OSError, BadSuperblock) as error:
         raise CopyFailed(f"the superblock cannot be read: {error}") from None
 
 
-def _look(path: str, sb: Superblock) -> Remarkable:
-    """Look through the inode tables: through the page cache, where the walk over the mounted
-    tree then finds them."""
+def _look(path: str, present: Filesystem) -> Remarkable | None:
+    """Look through the inode tables, where there are any: through the page cache, where the
+    walk over the mounted tree then finds them."""
+    if not isinstance(present, Ext):
+        return None
     try:
         with open(path, "rb", 0) as opened:
-            return scan(lambda at, size: _read(opened.fileno(), at, size), sb)
+            read = lambda at, size: _read(opened.fileno(), at, size)  # noqa: E731
+            return scan(read, present.superblock)
     except OSError as error:
         raise CopyFailed(f"the inode tables cannot be read: {error.strerror}") from None
 

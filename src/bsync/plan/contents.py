@@ -5,20 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bsync.errors import Refused
-from bsync.filesystems.ext import make, mark
-from bsync.layout import Blank, Content, Ext, Foreign, Swap, describe
+from bsync.filesystems import mark
+from bsync.filesystems.kinds import kind_of
+from bsync.layout import Blank, Content, Filesystem, Foreign, Swap, describe
 from bsync.plan.steps import (
-    CompleteExt,
+    CompleteFilesystem,
     CopyFiles,
     CopyRaw,
-    MakeExt,
+    MakeFilesystem,
     MakeSwap,
-    MarkExt,
+    MarkFilesystem,
     Options,
     Place,
     Step,
 )
-from bsync.units import both_sizes, count_text, size_text
+from bsync.units import both_sizes, size_text
 
 _SMALLEST_SWAP = 10 * 4096  # bytes; mkswap(8) refuses less
 
@@ -37,8 +38,8 @@ def content_steps(place: Place, source: Content, there: Content, options: Option
     if options.engine == "raw":
         return _raw(place, source, there)
     match source:
-        case Ext():
-            return _ext(place, source, there, options)
+        case Filesystem():
+            return _filesystem(place, source, there, options)
         case Swap():
             return _swap(place, source, there)
         case Foreign() | Blank():
@@ -101,60 +102,52 @@ def _swap(place: Place, source: Swap, there: Content) -> Steps:
     return Steps((MakeSwap(place, source, "swap is made anew, never copied"),), _lost(place, there))
 
 
-# --- ext2, ext3, ext4 ---------------------------------------------------------------------
+# --- filesystems --------------------------------------------------------------------------
 
 
-def _ext(place: Place, source: Ext, there: Content, options: Options) -> Steps:
+def _filesystem(place: Place, source: Filesystem, there: Content, options: Options) -> Steps:
     _check_source(place, source)
     notes = _boot_block_note(place, source)
-    if isinstance(there, Ext) and _is_mirror(source, there):
+    if isinstance(there, Filesystem) and _is_mirror(source, there):
         return _synchronise(place, source, there, notes, options.checksum)
-    sb, size = source.superblock, place.destination.size
-    if not make.fits(sb, size):
-        need, have = both_sizes(make.needed(sb, size), size)
-        raise Refused(f"{place.name}: the files need {need}, the destination has {have}")
+    kind, size = kind_of(source), place.destination.size
+    if not kind.fits(source, size):
+        raise _too_small(place, source, size)
     reason = "the destination is blank" if isinstance(there, Blank) else (
         f"the destination holds {describe(there)}, not a mirror of this filesystem"
     )  # fmt: skip
     steps = (
-        MakeExt(place, source, make.shape(sb, size), reason),
-        CopyFiles(place, source, fresh=True, reason="everything", cost=sb.used),
-        CompleteExt(place, source, "UUID and label of the source"),
+        MakeFilesystem(place, source, reason),
+        CopyFiles(place, source, fresh=True, reason="everything", cost=source.used),
+        CompleteFilesystem(place, source, "UUID and label of the source"),
     )
     return Steps(steps, _lost(place, there), notes)
 
 
-def _is_mirror(source: Ext, there: Ext) -> bool:
-    if make.unmakeable(there.superblock):  # nothing here could write to it
+def _too_small(place: Place, source: Filesystem, size: int) -> Refused:
+    need, have = both_sizes(kind_of(source).needed(source, size), size)
+    return Refused(f"{place.name}: the files need {need}, the destination has {have}")
+
+
+def _is_mirror(source: Filesystem, there: Filesystem) -> bool:
+    kind = kind_of(source)
+    if kind is not kind_of(there) or not kind.writable(there):
         return False
-    if mark.is_marked(there.superblock):
-        return mark.is_unfinished_mirror(there.superblock, source.superblock)
+    if mark.is_marked(there):
+        return mark.is_unfinished_mirror(there, source)
     return there.kind == source.kind and there.uuid == source.uuid
 
 
-def _check_source(place: Place, source: Ext) -> None:
+def _check_source(place: Place, source: Filesystem) -> None:
     """Raise `Refused` if a copy of the files would not be a mirror."""
-    sb, name = source.superblock, f"{place.name} of the source"
-    if mark.is_marked(sb):
+    name = f"{place.name} of the source"
+    if mark.is_marked(source):
         raise Refused(f"{name} is itself an incomplete clone", "complete it first")
-    if "needs_recovery" in sb.features:
-        raise Refused(
-            f"{name}: the journal of its {source.kind} needs recovery, so its files are stale",
-            "mount and unmount it once, or run e2fsck -p; bsync does not write to a source",
-        )
-    if not sb.clean:
-        raise Refused(f"{name}: its {source.kind} needs a check", "run e2fsck -p on it")
-    if "has_journal" in sb.features and not sb.journal_inode:
-        raise Refused(f"{name}: its journal is on another device", _RAW)
-    if unmakeable := make.unmakeable(sb):
-        features = ", ".join(sorted(unmakeable))
-        raise Refused(f"{name} has features that a copy of its files would lose: {features}", _RAW)
+    if obstacle := kind_of(source).obstacle(source):
+        raise Refused(f"{name}{obstacle.text}", obstacle.hint)
 
 
-_RAW = "--engine raw copies the partition byte by byte"
-
-
-def _boot_block_note(place: Place, source: Ext) -> tuple[str, ...]:
+def _boot_block_note(place: Place, source: Filesystem) -> tuple[str, ...]:
     if not source.boot_block:
         return ()
     note = f"{place.name}: a boot loader in its boot block (extlinux, LILO) is not copied, since it"
@@ -162,40 +155,31 @@ def _boot_block_note(place: Place, source: Ext) -> tuple[str, ...]:
 
 
 def _synchronise(
-    place: Place, source: Ext, there: Ext, notes: tuple[str, ...], checksum: bool
+    place: Place, source: Filesystem, there: Filesystem, notes: tuple[str, ...], checksum: bool
 ) -> Steps:
-    sb, present = source.superblock, there.superblock
-    if not make.fits(sb, present.size) or sb.used_inodes > present.inodes:
-        need, have = both_sizes(make.needed(sb, present.size), present.size)
-        raise Refused(f"{place.name}: the files need {need}, the destination has {have}")
-    marked = mark.is_marked(present)
+    kind = kind_of(source)
+    if not kind.fits_into(source, there):
+        raise _too_small(place, source, there.size)
+    marked = mark.is_marked(there)
     reason = "an unfinished mirror of this source" if marked else "a mirror of this source"
     copied = "only what changed"
-    if not present.clean:  # after a power cut, sizes and times may be right and data missing
+    if not there.clean:  # after a power cut, sizes and times may be right and data missing
         copied, checksum = "what differs by contents, since the mirror was cut off", True
     steps = (
-        MarkExt(place, source, there, f"the destination is {reason}"),
-        CopyFiles(place, source, fresh=False, reason=copied, cost=sb.used, checksum=checksum),
-        CompleteExt(place, source, "UUID and label of the source"),
+        MarkFilesystem(place, source, there, f"the destination is {reason}"),
+        CopyFiles(place, source, fresh=False, reason=copied, cost=source.used, checksum=checksum),
+        CompleteFilesystem(place, source, "UUID and label of the source"),
     )
     emptied = () if marked else _emptied(place, source, there)
-    return Steps(steps, emptied, (*notes, *_other_features(place, source, there)))
+    return Steps(steps, emptied, (*notes, *_unlike(place, source, there)))
 
 
-def _emptied(place: Place, source: Ext, there: Ext) -> tuple[str, ...]:
+def _emptied(place: Place, source: Filesystem, there: Filesystem) -> tuple[str, ...]:
     """A source that lost most of its files does not empty the mirror unasked."""
-    files, present = source.superblock.used_inodes, there.superblock.used_inodes
-    if present < 100 or files * 2 >= present:
-        return ()
-    lost = count_text(present - files, "file")
-    return (f"{place.name}: about {lost} of {present:,}, which the source no longer has",)
+    lost = kind_of(source).emptied(source, there)
+    return (f"{place.name}: {lost}, which the source no longer has",) if lost else ()
 
 
-def _other_features(place: Place, source: Ext, there: Ext) -> tuple[str, ...]:
-    seed = frozenset({"metadata_csum_seed"}) if mark.is_marked(there.superblock) else frozenset()
-    differ = (make.features(source.superblock) ^ make.features(there.superblock)) - seed
-    differ -= {"large_file", "resize_inode"}  # set by use, or dropped by growing
-    if not differ:
-        return ()
-    names = ", ".join(sorted(differ))
-    return (f"{place.name}: the mirror was made with other features ({names}); they stay",)
+def _unlike(place: Place, source: Filesystem, there: Filesystem) -> tuple[str, ...]:
+    differ = kind_of(source).unlike(source, there)
+    return (f"{place.name}: the mirror was made with {differ}; they stay",) if differ else ()

@@ -7,8 +7,8 @@ The order on the disk, the numbers, the types and the place of the first partiti
 from __future__ import annotations
 
 from bsync.errors import Refused
-from bsync.filesystems.ext import make
-from bsync.layout import Disk, Ext, Extent, Partition
+from bsync.filesystems.kinds import kind_of
+from bsync.layout import Disk, Extent, Filesystem, Partition
 from bsync.units import MIB, both_sizes
 
 Placed = tuple[tuple[Partition, Extent], ...]
@@ -58,8 +58,8 @@ def _overhead(source: Disk, parts: list[Partition]) -> int:
 
 
 def _least(part: Partition) -> int:
-    if isinstance(part.content, Ext) and not make.unmakeable(part.content.superblock):
-        return min(part.extent.size, make.smallest(part.content.superblock))
+    if isinstance(part.content, Filesystem) and kind_of(part.content).writable(part.content):
+        return min(part.extent.size, kind_of(part.content).smallest(part.content))
     return part.extent.size
 
 

@@ -20,13 +20,13 @@ from bsync.layout import (
 )
 from bsync.plan.contents import Steps, content_steps
 from bsync.plan.steps import (
-    CompleteExt,
+    CompleteFilesystem,
     CopyFiles,
     CopyRaw,
     Disarm,
-    MakeExt,
+    MakeFilesystem,
     MakeSwap,
-    MarkExt,
+    MarkFilesystem,
     Options,
     Place,
     Plan,
@@ -37,8 +37,12 @@ from bsync.plan.steps import (
 from bsync.plan.tables import Decision, check_boot, decide, present
 from bsync.units import count_text, size_text
 
-_BEFORE: tuple[tuple[type, ...], ...] = ((WriteTable,), (Disarm,), (MakeExt, MarkExt, MakeSwap))
-_AFTER: tuple[tuple[type, ...], ...] = ((CompleteExt,), (WriteBoot,))
+_BEFORE: tuple[tuple[type, ...], ...] = (
+    (WriteTable,),
+    (Disarm,),
+    (MakeFilesystem, MarkFilesystem, MakeSwap),
+)
+_AFTER: tuple[tuple[type, ...], ...] = ((CompleteFilesystem,), (WriteBoot,))
 
 
 @dataclass

@@ -1,14 +1,14 @@
 """What a run is going to do: frozen steps, in the order in which they happen.  Pure.
 
-    WriteTable    the source's records, or a script for sfdisk
-    Disarm        the boot code says that the disk is incomplete
-    MakeExt       a new filesystem, marked incomplete from the start
-    MarkExt       an existing mirror, marked incomplete
-    MakeSwap      a new swap area
-    CopyFiles     what differs, or everything
-    CopyRaw       contents of unknown kind, byte by byte
-    CompleteExt   the mark is taken away
-    WriteBoot     the boot code and what stands before the first partition
+    WriteTable          the source's records, or a script for sfdisk
+    Disarm              the boot code says that the disk is incomplete
+    MakeFilesystem      a new filesystem, marked incomplete from the start
+    MarkFilesystem      an existing mirror, marked incomplete
+    MakeSwap            a new swap area
+    CopyFiles           what differs, or everything
+    CopyRaw             contents of unknown kind, byte by byte
+    CompleteFilesystem  the mark is taken away
+    WriteBoot           the boot code and what stands before the first partition
 
 Everything that can be taken for a finished clone (mark, boot code) is first taken away and
 comes back last, after all partitions are done.
@@ -18,8 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bsync.filesystems.ext.make import Shape
-from bsync.layout import Ext, Extent, Side, Swap
+from bsync.layout import Extent, Filesystem, Side, Swap
 
 
 @dataclass(frozen=True)
@@ -58,23 +57,22 @@ class WriteTable:
 
 
 @dataclass(frozen=True)
-class MakeExt:
+class MakeFilesystem:
     """Make a filesystem like `source`, marked incomplete."""
 
     place: Place
-    source: Ext
-    shape: Shape
+    source: Filesystem
     reason: str
     cost: int = 0
 
 
 @dataclass(frozen=True)
-class MarkExt:
+class MarkFilesystem:
     """Mark the mirror that is there as incomplete, after a check if it needs one."""
 
     place: Place
-    source: Ext
-    present: Ext
+    source: Filesystem
+    present: Filesystem
     reason: str
     cost: int = 0
 
@@ -84,7 +82,7 @@ class CopyFiles:
     """Make the files of one filesystem those of the other.  `cost` is the most it may be."""
 
     place: Place
-    source: Ext
+    source: Filesystem
     fresh: bool
     reason: str
     cost: int
@@ -93,11 +91,11 @@ class CopyFiles:
 
 
 @dataclass(frozen=True)
-class CompleteExt:
+class CompleteFilesystem:
     """Give the finished mirror the source's UUID, label and tuning."""
 
     place: Place
-    source: Ext
+    source: Filesystem
     reason: str
     cost: int = 0
 
@@ -136,9 +134,9 @@ class WriteBoot:
         return len(self.boot_code) + len(self.gap)
 
 
-Making = MakeExt | MarkExt | MakeSwap
+Making = MakeFilesystem | MarkFilesystem | MakeSwap
 Copying = CopyFiles | CopyRaw
-Step = Disarm | WriteTable | Making | Copying | CompleteExt | WriteBoot
+Step = Disarm | WriteTable | Making | Copying | CompleteFilesystem | WriteBoot
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bsync.bootcode import disarmed
 from bsync.errors import Refused
-from bsync.filesystems.ext import make
+from bsync.filesystems.kinds import kind_of
 from bsync.layout import (
     BIOS_BOOT,
     BOOT_PROGRAM,
@@ -15,8 +15,8 @@ from bsync.layout import (
     Blank,
     Content,
     Disk,
-    Ext,
     Extent,
+    Filesystem,
     Layout,
     Partition,
 )
@@ -97,13 +97,14 @@ def _adoptable(source: Disk, destination: Disk) -> bool:
     return pairs is not None and all(
         part.is_extended
         or other.extent.size >= part.extent.size
-        or (isinstance(part.content, Ext) and _fits(part.content, other.extent.size))
+        or (isinstance(part.content, Filesystem) and _fits(part.content, other.extent.size))
         for part, other in pairs
     )
 
 
-def _fits(content: Ext, size: int) -> bool:
-    return not make.unmakeable(content.superblock) and make.fits(content.superblock, size)
+def _fits(content: Filesystem, size: int) -> bool:
+    kind = kind_of(content)
+    return kind.writable(content) and kind.fits(content, size)
 
 
 def _pairs(source: Disk, destination: Disk) -> list[tuple[Partition, Partition]] | None:

@@ -7,13 +7,13 @@ import re
 
 from bsync.acquire.block import Device
 from bsync.errors import Unavailable
-from bsync.filesystems.ext import superblock
+from bsync.filesystems.kind import BadSuperblock, Kind
+from bsync.filesystems.kinds import kind_named
 from bsync.filesystems.swap import HIBERNATED
-from bsync.layout import Blank, Content, Ext, Extent, Foreign, Swap
+from bsync.layout import Blank, Content, Extent, Filesystem, Foreign, Swap
 from bsync.run import run
 from bsync.units import MIB
 
-_EXT = ("ext2", "ext3", "ext4", "ext4dev")
 _NOTHING, _AMBIVALENT = 2, 8  # exit statuses of blkid --probe
 # Of the ways in which blkid speaks, only udev's tells every label unambiguously.
 _NAMES = {
@@ -50,8 +50,8 @@ def content_of(device: Device, extent: Extent) -> Content:
     found = signatures(device, extent)
     kind = found.get("TYPE", "")
     uuid, label = found.get("UUID", ""), found.get("LABEL", "")
-    if kind in _EXT:
-        return _ext(device, extent, kind)
+    if answering := kind_named(kind):
+        return _filesystem(device, extent, kind, answering)
     if kind == "swap":
         return Swap(uuid, label)
     if kind == HIBERNATED:
@@ -62,16 +62,16 @@ def content_of(device: Device, extent: Extent) -> Content:
     return _unnamed(device, extent)
 
 
-def _ext(device: Device, extent: Extent, kind: str) -> Content:
-    data = device.read(extent.start, superblock.OFFSET + superblock.SIZE)
-    boot_block, data = data[: superblock.OFFSET], data[superblock.OFFSET :]
+def _filesystem(
+    device: Device, extent: Extent, name: str, kind: Kind[Filesystem]
+) -> Filesystem | Foreign:
     try:
-        parsed = superblock.parse(data)
-    except superblock.BadSuperblock as error:
-        return Foreign(f"{kind} with a {error}")
-    if parsed.size > extent.size:
-        return Foreign(f"{kind} cut short ({parsed.size} bytes in {extent.size})")
-    return Ext(kind, parsed, any(boot_block))
+        found = kind.read(name, device.read(extent.start, kind.REACH))
+    except BadSuperblock as error:
+        return Foreign(f"{name} with a {error}")
+    if found.size > extent.size:
+        return Foreign(f"{name} cut short ({found.size} bytes in {extent.size})")
+    return found
 
 
 def _unnamed(device: Device, extent: Extent) -> Content:

@@ -121,12 +121,12 @@ def mke2fs_arguments(source: Superblock, made: Shape, device: str) -> list[str]:
     return [*arguments, device, f"{made.blocks * source.block_size // 1024}k"]
 
 
-def trial_arguments(source: Superblock, device: str) -> list[str]:
-    """The command that makes a small filesystem on which to try whether this kernel can write
-    one like `source`; empty where every kernel can."""
+def trial_arguments(source: Superblock) -> list[str]:
+    """The command that makes, on the device named after it, a small filesystem on which to try
+    whether this kernel can write one like `source`; empty where every kernel can."""
     bound = sorted(source.features & _KERNEL_BOUND)
     made = ["mke2fs", "-F", "-q", "-t", "ext4", "-I", "256", "-O", ",".join(["none", *bound])]
-    return [*made, device] if bound else []
+    return made if bound else []
 
 
 def tune2fs_arguments(source: Superblock, blocks: int) -> list[str]:

@@ -1,9 +1,4 @@
-"""The mark of an incomplete mirror, on an ext filesystem.  Pure: names and arguments.
-
-While a mirror is being written, its filesystem carries another UUID, derived from the
-source's, and the label `bsync-incomplete` (just the 16 bytes that a label may have).  So
-it cannot be found, mounted or booted as the source, everybody sees what it is, and the
-next run knows whose unfinished mirror it is and completes it.
+"""The mark of an incomplete mirror, on an ext filesystem.  Pure: arguments of tune2fs.
 
 With metadata_csum every checksum is seeded with the UUID.  The seed is kept in the
 superblock (metadata_csum_seed) for as long as the mark lasts, so that neither marking nor
@@ -12,28 +7,13 @@ completing rewrites any metadata: each is one write of the superblock.
 
 from __future__ import annotations
 
-import uuid
-
 from bsync.filesystems.ext.superblock import Superblock
+from bsync.filesystems.mark import LABEL as LABEL
+from bsync.filesystems.mark import is_marked as is_marked
+from bsync.filesystems.mark import is_unfinished_mirror as is_unfinished_mirror
+from bsync.filesystems.mark import marker_uuid as marker_uuid
 
-LABEL = "bsync-incomplete"
 _SEED = "metadata_csum_seed"
-_NAMESPACE = uuid.UUID("5d3cf1e0-9f0c-5d0e-8a62-62a1f07d6c11")
-
-
-def marker_uuid(source_uuid: str) -> str:
-    """The UUID of an unfinished mirror of the filesystem with `source_uuid`."""
-    return str(uuid.uuid5(_NAMESPACE, source_uuid))
-
-
-def is_marked(sb: Superblock) -> bool:
-    """Whether `sb` belongs to an unfinished mirror of anything."""
-    return sb.label == LABEL
-
-
-def is_unfinished_mirror(sb: Superblock, source: Superblock) -> bool:
-    """Whether `sb` belongs to an unfinished mirror of `source`."""
-    return is_marked(sb) and sb.uuid in (source.uuid, marker_uuid(source.uuid))
 
 
 def marking(source: Superblock, present: Superblock) -> list[str]:

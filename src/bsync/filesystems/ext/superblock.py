@@ -11,6 +11,8 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from bsync.filesystems.kind import BadSuperblock as BadSuperblock
+
 OFFSET = 1024  # bytes from the start of the filesystem
 SIZE = 1024  # bytes
 MAGIC = 0xEF53
@@ -41,10 +43,6 @@ _MOUNT_OPTIONS = {
 _JOURNAL_MODES = {
     0x20: "journal_data", 0x40: "journal_data_ordered", 0x60: "journal_data_writeback",
 }  # fmt: skip
-
-
-class BadSuperblock(ValueError):
-    """The bytes are not a superblock that can be relied on; the text says why."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,67 @@
+"""What a mounted tree tells of its files, where no inode tables can be read in bulk.
+
+Interface: linux/fs.h, FS_IOC_GETFLAGS.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from bsync.errors import CopyFailed
+from bsync.filesystems.ext.inodes import SETTABLE, Remarkable
+
+_GET_FLAGS = 0x80086601
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOATIME | os.O_CLOEXEC
+_UNIT = 512  # bytes of what st_blocks counts
+_SLACK = 4096  # bytes of a hole that is worth one
+
+
+def walk(root: Path) -> Remarkable:
+    """Look at every file below `root`, itself included.  Raises `CopyFailed`."""
+    flags: dict[int, int] = {}
+    sparse: set[int] = set()
+    linked: set[int] = set()
+    try:
+        for path, facts in _files(os.fsencode(root)):
+            number, mode = facts.st_ino, facts.st_mode
+            if (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and (found := _flags(path)):
+                flags[number] = found
+            if stat.S_ISREG(mode) and facts.st_size - facts.st_blocks * _UNIT >= _SLACK:
+                sparse.add(number)
+            device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+            if device or (facts.st_nlink > 1 and not stat.S_ISDIR(mode)):
+                linked.add(number)
+    except OSError as error:
+        raise CopyFailed(f"a file cannot be looked at: {error.strerror}") from None
+    return Remarkable(flags, {}, frozenset(sparse), frozenset(linked))
+
+
+def _files(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+    yield root, os.lstat(root)
+    pending = [root]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                yield entry.path, entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+
+
+def _flags(path: bytes) -> int:
+    """What chattr(1) has set; a filesystem that keeps no flags has none."""
+    descriptor = os.open(path, _OPEN)
+    try:
+        answer: bytes = fcntl.ioctl(descriptor, _GET_FLAGS, bytes(4))
+    except OSError as error:
+        if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP):
+            return 0
+        raise
+    finally:
+        os.close(descriptor)
+    return int(struct.unpack("=I", answer)[0]) & SETTABLE

@@ -1,0 +1,132 @@
+"""ext2, ext3 and ext4, as the stages ask for them.  Pure."""
+
+from __future__ import annotations
+
+from bsync.filesystems import mark as marks
+from bsync.filesystems.ext import make, mark, superblock
+from bsync.filesystems.kind import Command, Obstacle, Trial
+from bsync.layout import Ext
+from bsync.units import MIB, count_text
+
+NAMES = ("ext2", "ext3", "ext4", "ext4dev")
+REACH = superblock.OFFSET + superblock.SIZE
+PROGRAMS = ("mke2fs", "tune2fs", "e2fsck", "debugfs")
+
+_TRIAL_SIZE = 4 * MIB
+_RAW = "--engine raw copies the partition byte by byte"
+
+
+def read(name: str, data: bytes) -> Ext:
+    """See `Kind`."""
+    boot_block, data = data[: superblock.OFFSET], data[superblock.OFFSET : REACH]
+    return Ext(name, superblock.parse(data), any(boot_block))
+
+
+def obstacle(source: Ext) -> Obstacle | None:
+    """See `Kind`."""
+    sb = source.superblock
+    if "needs_recovery" in sb.features:
+        return Obstacle(
+            f": the journal of its {source.kind} needs recovery, so its files are stale",
+            "mount and unmount it once, or run e2fsck -p; bsync does not write to a source",
+        )
+    if not sb.clean:
+        return Obstacle(f": its {source.kind} needs a check", "run e2fsck -p on it")
+    if "has_journal" in sb.features and not sb.journal_inode:
+        return Obstacle(": its journal is on another device", _RAW)
+    if unmakeable := make.unmakeable(sb):
+        features = ", ".join(sorted(unmakeable))
+        return Obstacle(f" has features that a copy of its files would lose: {features}", _RAW)
+    return None
+
+
+def writable(there: Ext) -> bool:
+    """See `Kind`."""
+    return not make.unmakeable(there.superblock)
+
+
+def needed(source: Ext, size: int) -> int:
+    """See `Kind`."""
+    return make.needed(source.superblock, size)
+
+
+def fits(source: Ext, size: int) -> bool:
+    """See `Kind`."""
+    return make.fits(source.superblock, size)
+
+
+def fits_into(source: Ext, there: Ext) -> bool:
+    """See `Kind`."""
+    sb, present = source.superblock, there.superblock
+    return make.fits(sb, present.size) and sb.used_inodes <= present.inodes
+
+
+def smallest(source: Ext) -> int:
+    """See `Kind`."""
+    return make.smallest(source.superblock)
+
+
+def emptied(source: Ext, there: Ext) -> str:
+    """See `Kind`."""
+    files, present = source.superblock.used_inodes, there.superblock.used_inodes
+    if present < 100 or files * 2 >= present:
+        return ""
+    return f"about {count_text(present - files, 'file')} of {present:,}"
+
+
+def unlike(source: Ext, there: Ext) -> str:
+    """See `Kind`."""
+    seed = frozenset({"metadata_csum_seed"}) if marks.is_marked(there) else frozenset()
+    differ = (make.features(source.superblock) ^ make.features(there.superblock)) - seed
+    differ -= {"large_file", "resize_inode"}  # set by use, or dropped by growing
+    return f"other features ({', '.join(sorted(differ))})" if differ else ""
+
+
+def tuning(content: Ext) -> object:
+    """See `Kind`."""
+    return make.tuning(content.superblock)
+
+
+def making(source: Ext, size: int, device: str) -> Command:
+    """See `Kind`."""
+    sb = source.superblock
+    return make.mke2fs_arguments(sb, make.shape(sb, size), device)
+
+
+def rehearsing(source: Ext, size: int, file: str) -> Command:
+    """See `Kind`."""
+    program, *arguments = making(source, size, file)
+    return [program, "-n", *arguments]
+
+
+def marking(source: Ext, present: Ext, device: str) -> Command:
+    """See `Kind`."""
+    return ["tune2fs", *mark.marking(source.superblock, present.superblock), device]
+
+
+def repairing(device: str) -> Command:
+    """See `Kind`."""
+    return ["e2fsck", "-p", device]
+
+
+def completing(source: Ext, present: Ext, device: str) -> list[Command]:
+    """See `Kind`."""
+    sb = source.superblock
+    return [
+        ["tune2fs", *make.tune2fs_arguments(sb, present.superblock.blocks), device],
+        *(["debugfs", "-w", "-R", request, device] for request in make.debugfs_requests(sb)),
+        *(["tune2fs", *words, device] for words in mark.completing(sb, present.superblock)),
+    ]
+
+
+def mount_options(present: Ext, *, writable: bool) -> list[str]:
+    """See `Kind`.  Errors remount it, whatever it says itself: it might say panic."""
+    journal = "has_journal" in present.superblock.features
+    return ["errors=remount-ro", *(["noload"] if journal and not writable else [])]
+
+
+def trial(source: Ext) -> Trial | None:
+    """See `Kind`."""
+    command = make.trial_arguments(source.superblock)
+    why = "has quota or project IDs, and this kernel cannot write such filesystems"
+    return Trial(_TRIAL_SIZE, tuple(command), "ext4", why) if command else None
