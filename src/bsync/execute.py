@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bsync.acquire import loop, mount
 from bsync.acquire.block import Device
 from bsync.acquire.loop import Over
-from bsync.acquire.tree import Tree, loop_over, mounted_tree, superblock_at
+from bsync.acquire.tree import Tree, loop_over, mounted_tree, overwrite_start, superblock_at
 from bsync.bootcode import disarmed
 from bsync.engines import files, raw
 from bsync.engines.rsync import Transfer
@@ -35,11 +35,12 @@ from bsync.plan.steps import (
     WriteTable,
 )
 from bsync.run import require, run
+from bsync.unfinished import SECTOR
 from bsync.units import MIB, count_text, size_text
 
 _PROGRAMS: dict[type[Step], tuple[str, ...]] = {
     WriteTable: ("sfdisk", "wipefs"),
-    MakeExt: ("mke2fs", "tune2fs", "wipefs"),
+    MakeExt: ("mke2fs", "tune2fs", "wipefs", "blkdiscard"),
     MarkExt: ("tune2fs", "e2fsck"),
     CopyFiles: ("rsync", "mount", "umount", "sync"),
     CompleteExt: ("tune2fs", "debugfs"),
@@ -186,7 +187,9 @@ def _target(context: Context, extent: Extent) -> contextlib.AbstractContextManag
 
 
 def _wipe(device: str) -> None:
-    """Erase every signature, so that nothing old is ever found beside the new."""
+    """Erase every signature, so that nothing old is ever found beside the new; until there is
+    something new, the first sector says so."""
+    overwrite_start(device, SECTOR)
     run("wipefs", "--all", "--quiet", device)
 
 
@@ -224,8 +227,16 @@ def _make_ext(step: MakeExt, context: Context) -> None:
     sb = step.source.superblock
     with _target(context, step.place.destination) as device:
         _wipe(device)
+        _discard(device)
         run(*make.mke2fs_arguments(sb, step.shape, device))
         run("tune2fs", *mark.marking(sb, superblock_at(device)), device)
+        overwrite_start(device, bytes(len(SECTOR)))
+
+
+def _discard(device: str) -> None:
+    """Give back all but the first sector, which mke2fs would give back too; where that is not
+    possible, nothing is lost."""
+    run("blkdiscard", "--force", "--step", "1GiB", "--offset", "4096", device, ok=(0, 1))
 
 
 def _mark_ext(step: MarkExt, context: Context) -> None:

@@ -113,9 +113,9 @@ def _ext(place: Place, source: Ext, there: Content, options: Options) -> Steps:
     if not make.fits(sb, size):
         need, have = both_sizes(make.needed(sb, size), size)
         raise Refused(f"{place.name}: the files need {need}, the destination has {have}")
-    reason = "the destination is blank" if isinstance(there, Blank) else (
-        f"the destination holds {describe(there)}, not a mirror of this filesystem"
-    )  # fmt: skip
+    reason = f"the destination holds {describe(there)}, not a mirror of this filesystem"
+    if isinstance(there, Blank):
+        reason = f"the destination {'was being made' if there.begun else 'is blank'}"
     steps = (
         MakeExt(place, source, make.shape(sb, size), reason),
         CopyFiles(place, source, fresh=True, reason="everything", cost=sb.used),

@@ -7,10 +7,11 @@ import re
 
 from bsync.acquire.block import Device
 from bsync.errors import Unavailable
-from bsync.filesystems.ext import superblock
+from bsync.filesystems.ext import mark, superblock
 from bsync.filesystems.swap import HIBERNATED
 from bsync.layout import Blank, Content, Ext, Extent, Foreign, Swap
 from bsync.run import run
+from bsync.unfinished import SECTOR, is_begun
 from bsync.units import MIB
 
 _EXT = ("ext2", "ext3", "ext4", "ext4dev")
@@ -47,6 +48,15 @@ def content_of(device: Device, extent: Extent) -> Content:
     """The contents of `extent`."""
     if extent.size < MIB // 64:
         return _unnamed(device, extent)
+    content = _named(device, extent)
+    nobodys = isinstance(content, Ext) and mark.is_marked(content.superblock)
+    nobodys = nobodys or (isinstance(content, Foreign) and not content.kind)
+    if nobodys and is_begun(device.read(extent.start, len(SECTOR))):
+        return Blank(begun=True)
+    return content
+
+
+def _named(device: Device, extent: Extent) -> Content:
     found = signatures(device, extent)
     kind = found.get("TYPE", "")
     uuid, label = found.get("UUID", ""), found.get("LABEL", "")
