@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bsync.acquire import loop, mount
 from bsync.acquire.block import Device
 from bsync.acquire.loop import Over
-from bsync.acquire.tree import Tree, found_at, loop_over, mounted_tree
+from bsync.acquire.tree import Tree, found_at, loop_over, mounted_tree, overwrite_start
 from bsync.bootcode import disarmed
 from bsync.engines import files, raw
 from bsync.engines.rsync import Transfer
@@ -36,11 +36,12 @@ from bsync.plan.steps import (
     WriteTable,
 )
 from bsync.run import require, run
+from bsync.unfinished import SECTOR
 from bsync.units import count_text, size_text
 
 _PROGRAMS: dict[type[Step], tuple[str, ...]] = {
     WriteTable: ("sfdisk", "wipefs"),
-    MakeFilesystem: ("wipefs",),
+    MakeFilesystem: ("wipefs", "blkdiscard"),
     CopyFiles: ("rsync", "mount", "umount", "sync"),
     MakeSwap: ("mkswap", "wipefs"),
 }
@@ -189,7 +190,9 @@ def _target(context: Context, extent: Extent) -> contextlib.AbstractContextManag
 
 
 def _wipe(device: str) -> None:
-    """Erase every signature, so that nothing old is ever found beside the new."""
+    """Erase every signature, so that nothing old is ever found beside the new; until there is
+    something new, the first sector says so."""
+    overwrite_start(device, SECTOR)
     run("wipefs", "--all", "--quiet", device)
 
 
@@ -227,8 +230,16 @@ def _make(step: MakeFilesystem, context: Context) -> None:
     source, kind = step.source, kind_of(step.source)
     with _target(context, step.place.destination) as device:
         _wipe(device)
+        _discard(device)
         run(*kind.making(source, step.place.destination.size, device))
         run(*kind.marking(source, found_at(device, source), device))
+        overwrite_start(device, bytes(len(SECTOR)))
+
+
+def _discard(device: str) -> None:
+    """Give back all but the first sector, which mke2fs would give back too; where that is not
+    possible, nothing is lost."""
+    run("blkdiscard", "--force", "--step", "1GiB", "--offset", "4096", device, ok=(0, 1))
 
 
 def _mark(step: MarkFilesystem, context: Context) -> None:

@@ -16,7 +16,12 @@ BIOS_BOOT = "21686148-6449-6E6F-744E-656564454649"  # GPT type of GRUB's core im
 
 @dataclass(frozen=True)
 class Blank:
-    """Nothing that any known signature names, and nothing but zeroes where it would be."""
+    """Nothing that any known signature names, and nothing but zeroes where it would be.
+
+    `begun`: contents that a run of ours began to make and nobody has used since.
+    """
+
+    begun: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,8 @@ class Side:
 def describe(content: Content) -> str:
     """A few words: `ext4 "root" 1111…`, `swap …`, `LVM2_member`, `nothing`."""
     match content:
+        case Blank(begun=True):
+            return "an unfinished clone"
         case Blank():
             return "nothing"
         case Foreign(kind=kind):

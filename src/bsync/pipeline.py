@@ -59,7 +59,7 @@ def plan(request: Request, emit: Emit) -> None:
     """Show what `clone` would do."""
     with (
         _ledger_if_needed(request.source, request.destination) as ledger,
-        _devices(request, ledger, emit, Role.SIGHT) as (source, destination),
+        _devices(request, ledger, emit, Role.PLAN) as (source, destination),
     ):
         sides = _survey(source, ledger), survey(destination)
         emit(Planned(make_plan(*sides, request.options)))

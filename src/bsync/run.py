@@ -37,6 +37,7 @@ _PACKAGES = {
     "rsync": "rsync", "mke2fs": "e2fsprogs", "tune2fs": "e2fsprogs", "e2fsck": "e2fsprogs",
     "debugfs": "e2fsprogs",
     "sfdisk": "fdisk", "blkid": "util-linux", "wipefs": "util-linux", "mkswap": "util-linux",
+    "blkdiscard": "util-linux",
     "lsblk": "util-linux", "losetup": "mount", "mount": "mount", "umount": "mount",
     "qemu-storage-daemon": "qemu-system-common",
     "setpriv": "util-linux", "lvs": "lvm2", "lvcreate": "lvm2", "iscsiadm": "open-iscsi",

@@ -134,6 +134,24 @@ def _watch_start(program: str, hit: Hit) -> None:
     setattr(run, "_spawn", spawn)  # noqa: B010
 
 
+def _kill_soon(program: str, moment: int) -> None:
+    """Be killed this many half milliseconds after `program` was started on a device."""
+
+    def die() -> None:
+        time.sleep(moment / 2000)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    original = run._spawn
+
+    def spawn(argv: Any, *args: Any) -> Any:
+        child = original(argv, *args)
+        if argv[0] == program and any(word.startswith("/dev/loop") for word in argv):
+            die()
+        return child
+
+    setattr(run, "_spawn", spawn)  # noqa: B010
+
+
 def _is_mounted(folder: Path) -> bool:
     return f" {folder} " in Path("/proc/self/mountinfo").read_text()
 
@@ -155,6 +173,8 @@ def main() -> None:
             setattr(module, "_PATIENCE", 0.3)  # noqa: B010
     elif point.startswith("starting:"):
         _watch_starting(point.removeprefix("starting:"), hit)
+    elif point.startswith("soon:"):
+        _kill_soon(point.split(":")[1], count)
     elif point.startswith("started:"):
         _watch_start(point.removeprefix("started:"), hit)
     else:

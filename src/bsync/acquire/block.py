@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from bsync.acquire import locks
 from bsync.acquire.ground import Ground, ground_of, loops_on
 from bsync.errors import BsyncError, CopyFailed, Refused, Unavailable, Usage
 from bsync.locate import DevicePath, LoopFile
@@ -28,7 +29,6 @@ _SECTOR_SIZE, _READ_ONLY, _REREAD = 0x1268, 0x125E, 0x125F  # BLKSSZGET, BLKROGE
 _FILE_SECTOR = 512  # bytes; what a loop device over a file has
 _TABLE = 34 * 512  # bytes at the beginning in which a new table shows
 _UDEV = 5.0  # seconds that udev may take to look at a device
-_LOCK = struct.Struct("hhqqi0q")  # struct flock of fcntl(2)
 
 
 class Keeper(Protocol):
@@ -113,17 +113,20 @@ def opened(
     locator: DevicePath | LoopFile,
     *,
     writable: bool,
+    wanted: bool = False,
     create: int = 0,
     apart_from: Device | None = None,
 ) -> Iterator[Device]:
     """The device or file at a path, held for us alone until the end of the block.
 
-    `create`: bytes of an image file to be made.  `apart_from`: the source, which the
+    `wanted`: it is not to be written, but whatever would keep us from writing it keeps us from
+    opening it.  `create`: bytes of an image file to be made.  `apart_from`: the source, which the
     destination must not overlap.  Raises `Unavailable`, `Refused`.
     """
     word, path = str(locator), locator.path
     made = _created(word, path, create) if create else None
-    device = made or _existing(word, path, writable, apart_from)
+    access = _Access(writable, wanted or writable)
+    device = made or _existing(word, path, access, apart_from)
     table = _table(device)
     try:
         yield device
@@ -133,6 +136,14 @@ def opened(
             os.close(device.descriptor)
         if changed and not made:
             _renew_nodes(device.path)
+
+
+@dataclass(frozen=True)
+class _Access:
+    """What is to be done with a device; `wanted`: at some later time written, if not now."""
+
+    writable: bool
+    wanted: bool
 
 
 def _table(device: Device) -> bytes:
@@ -178,50 +189,52 @@ def _created(word: str, path: str, size: int) -> Device:
         raise Unavailable(
             f"{path} cannot be made: {error.strerror}", f"try: truncate -s {size} {path}"
         ) from None
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    locks.hold(descriptor, path, writable=True, wanted=True)
     ground = ground_of(os.fstat(descriptor))
     name = f"/proc/{os.getpid()}/fd/{descriptor}"
     return Device(word, name, descriptor, size, _FILE_SECTOR, "new image file", ground, path)
 
 
-def _existing(word: str, path: str, writable: bool, apart_from: Device | None) -> Device:
+def _existing(word: str, path: str, access: _Access, apart_from: Device | None) -> Device:
     try:
         real = os.path.realpath(path, strict=True)
         facts = os.stat(real)
     except OSError as error:
-        hint = "--create SIZE makes an image file" if writable else ""
+        hint = "--create SIZE makes an image file" if access.wanted else ""
         raise Unavailable(f"{path}: {error.strerror}", hint) from None
     refuse_overlap(apart_from, word, ground_of(facts))
     if stat.S_ISBLK(facts.st_mode):
-        return _block(word, real, writable)
+        return _block(word, real, access)
     if stat.S_ISREG(facts.st_mode):
-        return _file(word, real, writable)
+        return _file(word, real, access)
     raise Refused(f"{path} is neither a block device nor a file")
 
 
-def _file(word: str, path: str, writable: bool) -> Device:
-    descriptor = _open(path, os.O_RDWR if writable else os.O_RDONLY)
+def _file(word: str, path: str, access: _Access) -> Device:
+    if access.wanted and not access.writable:
+        os.close(_open(path, os.O_RDWR))  # changes nothing, not even its times
+    descriptor = _open(path, os.O_RDWR if access.writable else os.O_RDONLY)
     with _closing_on_error(descriptor):
         facts = os.fstat(descriptor)
         if facts.st_size == 0:
             raise Refused(f"{path} is empty", "give it a size first: truncate -s SIZE FILE")
-        _lock(descriptor, path, writable)
+        locks.hold(descriptor, path, writable=access.writable, wanted=access.wanted)
         ground = ground_of(facts)
-        _refuse_loops(path, ground, writable)
+        _refuse_loops(path, ground, access.wanted)
     return Device(word, path, descriptor, facts.st_size, _FILE_SECTOR, "image file", ground)
 
 
-def _block(word: str, path: str, writable: bool) -> Device:
-    descriptor = _open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_EXCL)
+def _block(word: str, path: str, access: _Access) -> Device:
+    descriptor = _open(path, (os.O_RDWR if access.writable else os.O_RDONLY) | os.O_EXCL)
     with _closing_on_error(descriptor):
-        if writable and _ioctl_int(descriptor, _READ_ONLY):
+        if access.wanted and _ioctl_int(descriptor, _READ_ONLY):
             raise Refused(f"{path} is read-only", "see: blockdev --getro")
         size = os.lseek(descriptor, 0, os.SEEK_END)
         if size == 0:
             raise Refused(f"{path} has no medium, or a size of 0")
-        _lock(descriptor, path, writable, _UDEV)
+        locks.hold(descriptor, path, writable=access.writable, wanted=access.wanted, patience=_UDEV)
         ground = ground_of(os.fstat(descriptor))
-        _refuse_loops(path, ground, writable)
+        _refuse_loops(path, ground, access.wanted)
         sector = _ioctl_int(descriptor, _SECTOR_SIZE)
     return Device(word, path, descriptor, size, sector, _identity(path), ground)
 
@@ -248,33 +261,6 @@ def _closing_on_error(descriptor: int) -> Iterator[None]:
     except BaseException:
         os.close(descriptor)
         raise
-
-
-def _lock(descriptor: int, path: str, writable: bool, patience: float = 0) -> None:
-    """Lock the device against other runs, udev (flock) and virtual machines (fcntl).
-
-    udev holds its lock for a moment, whenever anybody has written to a device: `patience` is
-    how many seconds to wait for whoever holds one.
-    """
-    how = (fcntl.LOCK_EX if writable else fcntl.LOCK_SH) | fcntl.LOCK_NB
-    deadline = time.monotonic() + patience
-    while not _locked(descriptor, how):
-        if time.monotonic() > deadline:
-            raise Refused(f"{path} is locked by another program", "is another bsync at work?")
-        time.sleep(0.05)
-    question = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-    with contextlib.suppress(OSError):
-        answer = _LOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, question))
-        if answer[0] != fcntl.F_UNLCK:
-            raise Refused(f"{path} is locked by another program", "does a virtual machine use it?")
-
-
-def _locked(descriptor: int, how: int) -> bool:
-    try:
-        fcntl.flock(descriptor, how)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _refuse_loops(path: str, ground: Ground, writable: bool) -> None:

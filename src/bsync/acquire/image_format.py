@@ -67,7 +67,7 @@ def refuse_format(path: str, descriptor: int) -> None:
 def exported_image(ledger: Ledger, locator: ImageFile, *, writable: bool) -> Iterator[Path]:
     """The disk in an image as a file; see `exported`.  Raises `Unavailable`, `Refused`."""
     if writable:
-        _refuse_unwritable(locator)
+        refuse_unwritable(locator)
     node = Node(str(locator), _image_options(locator), lambda said: _explained(locator, said))
     with exported(ledger, node, writable=writable, patience=None) as path:  # as for any file
         yield path
@@ -112,8 +112,13 @@ def _nbd_options(locator: NbdExport) -> dict[str, object]:
     }
 
 
-def _refuse_unwritable(locator: ImageFile) -> None:
-    """Compressed VMDKs cannot be written to in the middle; QEMU only says so once it is."""
+def refuse_unwritable(locator: ImageFile) -> None:
+    """Raise `Refused` for what QEMU would not write to.
+
+    Compressed VMDKs cannot be written to in the middle; QEMU only says so once they are.
+    """
+    if os.path.exists(locator.path) and not os.access(locator.path, os.W_OK):
+        raise Refused(f"{locator} is read-only", "it can only be a source")
     with contextlib.suppress(OSError, struct.error), open(locator.path, "rb") as file:
         first = file.read(_SECTOR)
         if first.startswith(b"KDMV") and _VMDK_COMPRESSION.unpack_from(first, 77)[0]:

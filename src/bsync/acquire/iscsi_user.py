@@ -43,19 +43,20 @@ def attached(
     credentials: Credentials | None,
     *,
     writable: bool,
+    wanted: bool = False,
     patience: float = PATIENCE,
 ) -> Iterator[Attached]:
     """The LUN as a file, until the end of the block; see `exported` for what holds for it.
 
-    Raises `Unavailable`; `Refused` where it is read-only and should be written, is in use by
-    another run, or where it is not clear which is meant.
+    Raises `Unavailable`; `Refused` where it is read-only and should be written (`wanted`: later),
+    is in use by another run, or where it is not clear which is meant.
     """
     if credentials and credentials.target_user:
         raise Unavailable(
             f"{locator}: mutual CHAP needs the kernel's initiator", "apt-get install open-iscsi"
         )
     lun = chosen(locator, credentials)
-    if writable and lun.read_only:
+    if (writable or wanted) and lun.read_only:
         raise Refused(f"{locator}: LUN {lun.number} is read-only", "it can only be a source")
     with (
         _reserved(ledger, locator, lun, writable=writable),

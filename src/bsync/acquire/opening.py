@@ -34,7 +34,18 @@ class Role(Enum):
 
     SOURCE = "to be read, held still meanwhile"
     DESTINATION = "to be written"
-    SIGHT = "to be looked at, as the destination of a plan or of a verification"
+    PLAN = "to be looked at, as what a run would write"
+    SIGHT = "to be looked at, as the destination of a verification"
+
+    @property
+    def writable(self) -> bool:
+        """Whether it is written now."""
+        return self is Role.DESTINATION
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it has to be one that can be written."""
+        return self in (Role.DESTINATION, Role.PLAN)
 
 
 @dataclass(frozen=True)
@@ -59,16 +70,15 @@ def opened(
     """
     if means.create and role is not Role.SOURCE and not isinstance(locator, DevicePath | LoopFile):
         raise Usage(f"--create makes image files, which {locator} is not")
-    writable = role is Role.DESTINATION
     match locator:
         case DevicePath() | LoopFile():
             way = _path(locator, role, means, apart_from)
         case LvmSnapshot():
             way = _volume(locator, role, means, apart_from)
         case IscsiLun():
-            way = _lun(locator, writable, means, apart_from)
+            way = _lun(locator, role, means, apart_from)
         case ImageFile() | NbdExport():
-            way = _export(locator, writable, means, apart_from)
+            way = _export(locator, role, means, apart_from)
     with way as device:
         yield device
 
@@ -78,8 +88,9 @@ def _path(
     locator: DevicePath | LoopFile, role: Role, means: Means, apart_from: Device | None
 ) -> Iterator[Device]:
     create = 0 if role is Role.SOURCE else means.create
-    writable = role is Role.DESTINATION
-    with block.opened(locator, writable=writable, create=create, apart_from=apart_from) as device:
+    with block.opened(
+        locator, writable=role.writable, wanted=role.wanted, create=create, apart_from=apart_from
+    ) as device:
         if isinstance(locator, DevicePath) and stat.S_ISREG(os.fstat(device.descriptor).st_mode):
             image_format.refuse_format(locator.path, device.descriptor)
         yield device
@@ -90,7 +101,7 @@ def _volume(
     locator: LvmSnapshot, role: Role, means: Means, apart_from: Device | None
 ) -> Iterator[Device]:
     """A snapshot; only a volume that is to be looked at is opened itself."""
-    if role is Role.SIGHT:
+    if role in (Role.SIGHT, Role.PLAN):
         path = DevicePath(lvm.origin(locator).path)
         with block.opened(path, writable=False, apart_from=apart_from) as device:
             yield replace(device, word=str(locator))
@@ -111,22 +122,26 @@ def _volume(
 
 @contextlib.contextmanager
 def _lun(
-    locator: IscsiLun, writable: bool, means: Means, apart_from: Device | None
+    locator: IscsiLun, role: Role, means: Means, apart_from: Device | None
 ) -> Iterator[Device]:
     """Through the kernel's initiator where there is one, else through one in user space."""
     credentials = means.credentials(locator)
     if open_iscsi.available():
         with (
             open_iscsi.attached(means.ledger, locator, credentials) as path,
-            block.opened(DevicePath(path), writable=writable, apart_from=apart_from) as device,
+            block.opened(
+                DevicePath(path), writable=role.writable, wanted=role.wanted, apart_from=apart_from
+            ) as device,
         ):
             yield replace(device, word=str(locator))
         return
-    with iscsi_user.attached(means.ledger, locator, credentials, writable=writable) as found:
+    with iscsi_user.attached(
+        means.ledger, locator, credentials, writable=role.writable, wanted=role.wanted
+    ) as found:
         what = f"LUN {found.lun.number}, {found.lun.name}".rstrip(", ")
         ground = Ground(f"iscsi {locator.iqn} {found.lun.number}", Extent(0, found.lun.size))
         block.refuse_overlap(apart_from, str(locator), ground)
-        with _buffered(found.path, writable, means) as device:
+        with _buffered(found.path, role.writable, means) as device:
             yield replace(
                 device, word=str(locator), description=what, ground=ground,
                 sector_size=found.lun.block_size,
@@ -135,16 +150,19 @@ def _lun(
 
 @contextlib.contextmanager
 def _export(
-    locator: ImageFile | NbdExport, writable: bool, means: Means, apart_from: Device | None
+    locator: ImageFile | NbdExport, role: Role, means: Means, apart_from: Device | None
 ) -> Iterator[Device]:
     """What QEMU's storage daemon finds in an image, or at an NBD server."""
     if isinstance(locator, ImageFile):
-        way = image_format.exported_image(means.ledger, locator, writable=writable)
+        if role is Role.PLAN:
+            image_format.refuse_unwritable(locator)
+        way = image_format.exported_image(means.ledger, locator, writable=role.writable)
         what = f"{locator.format} image"
     else:
-        way = image_format.exported_nbd(means.ledger, locator, writable=writable)
+        # A server is asked for a writable export to see whether it is one.
+        way = image_format.exported_nbd(means.ledger, locator, writable=role.wanted)
         what = "NBD export"
-    with way as path, _buffered(path, writable, means) as device:
+    with way as path, _buffered(path, role.writable, means) as device:
         ground = Ground(str(locator), device.ground.extent)
         if isinstance(locator, ImageFile):
             ground = ground_of(os.stat(locator.path))

@@ -71,6 +71,19 @@ def found_at(path: str, like: Filesystem) -> Filesystem:
         raise CopyFailed(f"the superblock cannot be read: {error}") from None
 
 
+def overwrite_start(path: str, data: bytes) -> None:
+    """Write `data` at the start of the device `path`, after all that was written to it before
+    is on the disk, and see it there.  Raises `CopyFailed`."""
+    try:
+        with open(path, "r+b", 0) as opened:
+            os.fsync(opened.fileno())
+            if os.pwrite(opened.fileno(), data, 0) != len(data):
+                raise OSError(0, "it is too short")
+            os.fsync(opened.fileno())
+    except OSError as error:
+        raise CopyFailed(f"the destination cannot be written: {error.strerror}") from None
+
+
 def _look(path: str, present: Filesystem) -> Remarkable | None:
     """Look through the inode tables, where there are any: through the page cache, where the
     walk over the mounted tree then finds them."""

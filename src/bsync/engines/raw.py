@@ -2,8 +2,8 @@
 
 Both sides are read and compared, so that a second run writes nothing and a sparse
 destination stays sparse where the source holds zeroes.  dd(1) could do neither.
-The first piece is erased before anything else changes, and comes last: until then nothing
-recognisable stands at the beginning.
+The first piece is erased before anything else changes, and comes last: until then only our
+own mark stands at the beginning.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 from bsync.acquire.block import Device
 from bsync.layout import Extent
+from bsync.unfinished import SECTOR
 from bsync.units import MIB
 
 PIECE = 4 * MIB
@@ -57,5 +58,5 @@ def _differing(
 
 
 def _erase(destination: Device, extent: Extent) -> None:
-    destination.write(extent.start, bytes(extent.size))
+    destination.write(extent.start, SECTOR.ljust(extent.size, b"\0")[: extent.size])
     destination.flush()

@@ -113,9 +113,9 @@ def _filesystem(place: Place, source: Filesystem, there: Content, options: Optio
     kind, size = kind_of(source), place.destination.size
     if not kind.fits(source, size):
         raise _too_small(place, source, size)
-    reason = "the destination is blank" if isinstance(there, Blank) else (
-        f"the destination holds {describe(there)}, not a mirror of this filesystem"
-    )  # fmt: skip
+    reason = f"the destination holds {describe(there)}, not a mirror of this filesystem"
+    if isinstance(there, Blank):
+        reason = f"the destination {'was being made' if there.begun else 'is blank'}"
     steps = (
         MakeFilesystem(place, source, reason),
         CopyFiles(place, source, fresh=True, reason="everything", cost=source.used),

@@ -7,11 +7,13 @@ import re
 
 from bsync.acquire.block import Device
 from bsync.errors import Unavailable
+from bsync.filesystems import mark
 from bsync.filesystems.kind import BadSuperblock, Kind
 from bsync.filesystems.kinds import kind_named
 from bsync.filesystems.swap import HIBERNATED
 from bsync.layout import Blank, Content, Extent, Filesystem, Foreign, Swap
 from bsync.run import run
+from bsync.unfinished import SECTOR, is_begun
 from bsync.units import MIB
 
 _NOTHING, _AMBIVALENT = 2, 8  # exit statuses of blkid --probe
@@ -47,6 +49,15 @@ def content_of(device: Device, extent: Extent) -> Content:
     """The contents of `extent`."""
     if extent.size < MIB // 64:
         return _unnamed(device, extent)
+    content = _named(device, extent)
+    nobodys = isinstance(content, Filesystem) and mark.is_marked(content)
+    nobodys = nobodys or (isinstance(content, Foreign) and not content.kind)
+    if nobodys and is_begun(device.read(extent.start, len(SECTOR))):
+        return Blank(begun=True)
+    return content
+
+
+def _named(device: Device, extent: Extent) -> Content:
     found = signatures(device, extent)
     kind = found.get("TYPE", "")
     uuid, label = found.get("UUID", ""), found.get("LABEL", "")

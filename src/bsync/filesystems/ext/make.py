@@ -98,7 +98,8 @@ def smallest(source: Superblock) -> int:
 
 def mke2fs_arguments(source: Superblock, made: Shape, device: str) -> list[str]:
     """The command that makes a filesystem like `source` on `device`, marked incomplete."""
-    extended = ["lazy_itable_init=1", "lazy_journal_init=1", f"hash_seed={source.hash_seed}"]
+    extended = ["nodiscard", "lazy_itable_init=1", "lazy_journal_init=1"]
+    extended.append(f"hash_seed={source.hash_seed}")
     quotas = zip(("usrquota", "grpquota", "prjquota"), source.quota_inodes, strict=True)
     kinds = [name for name, inode in quotas if inode]
     if kinds and "quota" in source.features:
