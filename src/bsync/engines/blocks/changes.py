@@ -28,7 +28,7 @@ from bsync.filesystems.ext.maps import Level, Nodes, Runs
 from bsync.filesystems.ext.rows import Flags, Rows
 from bsync.filesystems.ext.superblock import Superblock
 
-_MOMENT = 2  # seconds: more than the coarsest clock of any inode
+_MOMENT = 100  # milliseconds: more than a tick of any kernel's clock
 _TABLES = 16 << 20  # bytes of inode tables that are compared at once
 _NODES = 2048  # blocks of maps that are compared at once
 _WALK = 1 << 14  # inodes whose maps are followed at once
@@ -84,8 +84,8 @@ def damaged(pair: Pair, what: str) -> CopyFailed:
 class _Racy:
     """Inodes that changed so late that the mirror may have their rows, but older contents."""
 
-    written: int  # when the mirror's superblock was, which came with it from the source
-    latest: int = 0
+    written: int  # seconds: when the mirror's superblock was, which came from the source
+    latest: int = 0  # milliseconds
     _numbers: list[Numbers] = field(default_factory=list)
     _times: list[Numbers] = field(default_factory=list)
 
@@ -102,7 +102,7 @@ class _Racy:
 
     @property
     def _threshold(self) -> int:
-        return min(self.written, self.latest) - _MOMENT
+        return min((self.written + 1) * 1000, self.latest) - _MOMENT
 
     def numbers(self) -> Numbers:
         times = np.concatenate([_NONE, *self._times])
@@ -155,7 +155,7 @@ class _Search:
         here, there = here[:last], there[:last]
         numbers = group * sb.inodes_per_group + skipped + 1 + np.arange(last)
         known = self._known(group, skipped, last)
-        differ = table.differing(here, there) | ~known
+        differ = table.differing(here, there)
         per_block = sb.block_size // sb.inode_size
         self._tables.append(blocks[np.unique(np.flatnonzero(differ) // per_block)])
         self._racy.look(there[known])
@@ -176,7 +176,7 @@ class _Search:
         resize = numbers == table.RESIZE  # growing changes it
         self._rows_differ |= bool((differ & (used | was) & ~resize).any())
         self._deleted += int((was & ~used).sum())
-        changed = differ & used & ~resize
+        changed = (differ | ~known) & used & ~resize
         both = np.flatnonzero(changed & known)
         same = ~table.differing(table.relevant(here[both]), table.relevant(there[both]))
         changed[both[same]] = False

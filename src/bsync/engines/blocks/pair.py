@@ -39,11 +39,6 @@ class Pair:
     destination: Access
     _helper: ThreadPoolExecutor
 
-    def both(self, blocks: Numbers) -> Iterator[tuple[Numbers, Buffer, Buffer]]:
-        """Some of `blocks` (ascending, each once) after others, with what both sides hold."""
-        for some, here in self.source.access.gathered(blocks):
-            yield some, here, self.destination.gather(some)
-
     def rows_of(self, blocks: Numbers) -> tuple[Buffer, Buffer]:
         """What both sides hold in `blocks`, read at the same time."""
         there = self._helper.submit(self.destination.gather, blocks)
@@ -65,13 +60,15 @@ _AT_ONCE = 2048  # blocks
 
 
 @contextlib.contextmanager
-def opened(source: Device, here: Extent, destination: Device, there: Extent) -> Iterator[Pair]:
+def opened(
+    source: Device, here: Extent, destination: Device, there: Extent, *, writable: bool = True
+) -> Iterator[Pair]:
     """Both sides of one filesystem.  Raises `CopyFailed`."""
     raw = source.read(here.start + superblock.OFFSET, superblock.SIZE)
     size = parsed(raw, source).block_size
     with (
         accesses.opened(source, here, size, writable=False) as one,
-        accesses.opened(destination, there, size, writable=True) as other,
+        accesses.opened(destination, there, size, writable=writable) as other,
         ThreadPoolExecutor(1) as helper,
     ):
         yield Pair(half(one), other, helper)

@@ -20,13 +20,19 @@ Advance = Callable[[int], None]
 Work = Callable[[Run, Buffer, Buffer], int]
 
 
-def run_all(runs: Iterable[Run], work: Work, block_size: int, advance: Advance) -> int:
+def run_all(
+    runs: Iterable[Run], work: Work, block_size: int, advance: Advance | None = None
+) -> int:
     """Do `work` for every run, in several threads, each with two buffers of its own.
 
     Calls `advance` with the bytes of the runs that are done; returns the sum of what `work`
     gave.  The first failure ends all of it, and is raised; so does a signal's exception.
     """
-    return _Pump(iter(runs), work, block_size).drain(advance)
+    return _Pump(iter(runs), work, block_size).drain(advance or _nobody)
+
+
+def _nobody(done: int) -> None:
+    """Nobody wants to know."""
 
 
 class _Pump:
@@ -109,6 +115,17 @@ def mending(source: Access, destination: Access) -> Work:
             destination.write(first + start, here[start * bs : (start + length) * bs])
             written += length * bs
         return written
+
+    return work
+
+
+def comparing(source: Access, destination: Access) -> Work:
+    """Count the blocks that differ; nothing is written."""
+
+    def work(run: Run, here: Buffer, there: Buffer) -> int:
+        source.read(run[0], here)
+        destination.read(run[0], there)
+        return int(unequal(here, there, source.block_size).sum())
 
     return work
 

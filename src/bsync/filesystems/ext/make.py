@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bsync.filesystems.ext import mark
-from bsync.filesystems.ext.superblock import Superblock
+from bsync.filesystems.ext.superblock import WRITING, Superblock
 from bsync.units import MIB
 
 _STATES = frozenset({"needs_recovery", "orphan_present"})  # facts of the moment, not features
@@ -18,7 +18,7 @@ _UNMAKEABLE = frozenset(
     (
         "dir_prealloc", "imagic_inodes", "lazy_bg", "snapshot_bitmap", "stable_inodes",
         "compression", "journal_dev", "dirdata", "encrypt", "casefold", "has_snapshot",
-        "replica", "read-only", "shared_blocks", "verity",
+        "replica", "read-only", "shared_blocks", "verity", WRITING,
     )
 )  # fmt: skip
 _KERNEL_BOUND = frozenset({"quota", "project"})  # writable only if the kernel has them built in

@@ -56,14 +56,17 @@ def relevant(rows: Rows) -> Rows:
 
 
 def changed_at(rows: Rows) -> Numbers:
-    """The inode change time of every row, in seconds since 1970."""
+    """The inode change time of every row, in milliseconds since 1970; the last one of the
+    second where the row tells no more."""
     seconds = column(rows, 0x0C, 4)
     seconds = np.where(seconds >= 1 << 31, seconds - (1 << 32), seconds)
+    rest = np.full(len(rows), 999, np.int64)
     if rows.shape[1] >= 0x88:
-        has_extra = column(rows, 0x80, 2) >= 8
-        epoch = column(rows, 0x84, 4) & 3
-        seconds = seconds + np.where(has_extra, epoch << 32, 0)
-    return np.asarray(seconds)
+        fine = column(rows, 0x80, 2) >= 8
+        extra = column(rows, 0x84, 4)
+        seconds = seconds + np.where(fine, (extra & 3) << 32, 0)
+        rest = np.where(fine, (extra >> 2) // 1_000_000, rest)
+    return np.asarray(seconds * 1000 + rest)
 
 
 def attribute_blocks(rows: Rows) -> Numbers:

@@ -18,6 +18,8 @@ SIZE = 1024  # bytes
 MAGIC = 0xEF53
 STATE_CLEAN, STATE_ERRORS = 1, 2
 
+WRITING, WRITING_BIT = "bsync_writing", 0x80000000  # no feature of ext's: see `blockwise`
+
 _COMPAT = {
     0x1: "dir_prealloc", 0x2: "imagic_inodes", 0x4: "has_journal", 0x8: "ext_attr",
     0x10: "resize_inode", 0x20: "dir_index", 0x40: "lazy_bg", 0x100: "snapshot_bitmap",
@@ -29,6 +31,7 @@ _INCOMPAT = {
     0x10: "meta_bg", 0x40: "extent", 0x80: "64bit", 0x100: "mmp", 0x200: "flex_bg",
     0x400: "ea_inode", 0x1000: "dirdata", 0x2000: "metadata_csum_seed", 0x4000: "large_dir",
     0x8000: "inline_data", 0x10000: "encrypt", 0x20000: "casefold",
+    WRITING_BIT: WRITING,
 }  # fmt: skip
 _RO_COMPAT = {
     0x1: "sparse_super", 0x2: "large_file", 0x8: "huge_file", 0x10: "uninit_bg",

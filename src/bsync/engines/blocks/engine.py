@@ -1,0 +1,174 @@
+"""The blocks engine: one filesystem cloned, or synchronised, by the blocks that it uses.
+
+    fresh     every block in use is copied; the destination is blank
+    compare   every block in use is compared, and copied where it differs
+    changes   what the inode tables tell of is compared, and copied where it differs
+
+The destination's superblock says that it is being written until all else is on the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import Enum
+
+import numpy as np
+
+from bsync.engines.blocks import changes, pump, ranges, reflink, usage
+from bsync.engines.blocks.changes import Changes
+from bsync.engines.blocks.pair import Half, Pair, half
+from bsync.engines.blocks.pump import PIECE, Run, Work
+from bsync.engines.blocks.ranges import Ranges
+from bsync.engines.rsync import Transfer
+from bsync.filesystems.ext import blockwise, superblock
+from bsync.filesystems.ext.make import tuning
+from bsync.filesystems.ext.superblock import OFFSET, SIZE
+
+Advance = Callable[[int], None]
+
+_NEAR = 64 << 10  # bytes of unused blocks that are copied rather than leapt over
+
+
+class Way(Enum):
+    """How the destination is brought up to date."""
+
+    FRESH = "fresh"
+    COMPARE = "compare"
+    CHANGES = "changes"
+
+
+class Copier:
+    """One filesystem on its way."""
+
+    def __init__(self, pair: Pair, way: Way) -> None:
+        self._pair, self._way = pair, way
+        self._changes: Changes | None = None
+        self.idle = False  # nothing differs, so nothing is written
+
+    @property
+    def _sb(self) -> superblock.Superblock:
+        return self._pair.source.superblock
+
+    def begin(self) -> None:
+        """Find what differs, and mark the destination unless nothing does.
+
+        Raises `CopyFailed`.
+        """
+        if self._way is Way.CHANGES:
+            self._find()
+        if not self.idle:
+            self._write_superblock(blockwise.writing(self._pair.source.raw))
+
+    def _find(self) -> None:
+        mirror = half(self._pair.destination)
+        if not changes.comparable(self._pair.source, mirror):
+            self._way = Way.COMPARE
+            return
+        found = changes.find(self._pair, mirror)
+        self._changes = found
+        unchanged = found.only_growth if self._is_grown(mirror) else not found.cost
+        self.idle = unchanged and self._alike(mirror)
+
+    def _is_grown(self, mirror: Half) -> bool:
+        return mirror.superblock.blocks > self._sb.blocks
+
+    def _alike(self, mirror: Half) -> bool:
+        """Whether the superblocks say the same, but for what growing changed."""
+        if not self._is_grown(mirror):
+            return blockwise.same(self._pair.source.raw, mirror.raw)
+        one, other = self._sb, mirror.superblock
+        grown = {"resize_inode", "large_file"}
+        return (
+            (one.uuid, one.label, one.features - grown, tuning(one))
+            == (other.uuid, other.label, other.features - grown, tuning(other))
+        )  # fmt: skip
+
+    # --- the copy -------------------------------------------------------------------------
+
+    def copy(self, advance: Advance) -> Transfer:
+        """Bring everything but the superblock.  Raises `CopyFailed`."""
+        if self.idle:
+            return Transfer()
+        if self._changes is not None:
+            return self._synchronise(self._changes, advance)
+        if self._way is Way.FRESH and reflink.share(self._pair):
+            advance(self._sb.used)
+            return Transfer(files=self._sb.used_inodes)
+        written = self._everything(advance)
+        return Transfer(files=self._sb.used_inodes, transferred=written)
+
+    def _everything(self, advance: Advance) -> int:
+        pair = self._pair
+        ends = pair.source.access, pair.destination
+        fresh = self._way is Way.FRESH
+        work: Work = pump.copying(*ends) if fresh else pump.mending(*ends)
+        gap = _NEAR // self._sb.block_size if fresh else 0
+        written = pump.run_all(self._pieces(gap), work, self._sb.block_size, advance)
+        pair.destination.flush()
+        return written
+
+    def _pieces(self, gap: int) -> Iterator[Run]:
+        return pieces(self._pair.source, gap)
+
+    def _synchronise(self, found: Changes, advance: Advance) -> Transfer:
+        """Data, then structures: what is named is there before its name."""
+        pair, size, written = self._pair, self._sb.block_size, 0
+        work = pump.mending(pair.source.access, pair.destination)
+        for part in (found.data, found.structures):
+            runs = ranges.cut(part, PIECE // size).pairs()
+            written += pump.run_all(iter(runs), work, size, advance)
+            pair.destination.flush()
+        return Transfer(files=found.files, transferred=written, deleted=found.deleted)
+
+    # --- the superblock -------------------------------------------------------------------
+
+    def complete(self) -> None:
+        """Write the boot block and the superblock, last.  Raises `CopyFailed`."""
+        self._write_boot_block()
+        self._write_superblock(self._pair.source.raw)
+
+    def settle(self) -> None:
+        """Make a marked filesystem of it, to be grown and then completed by its own tools."""
+        self._write_boot_block()
+        self._write_superblock(blockwise.settling(self._pair.source.raw))
+
+    def keep_time(self) -> None:
+        """After it was grown: the superblock tells when the source's was written."""
+        raw = self._pair.destination.bytes_at(OFFSET, SIZE)
+        self._write_superblock(blockwise.with_time_of(raw, self._pair.source.raw))
+
+    def _write_boot_block(self) -> None:
+        device, extent = self._pair.destination.device, self._pair.destination.extent
+        data = self._pair.source.access.bytes_at(0, OFFSET)
+        if device.read(extent.start, OFFSET) != data:
+            device.write(extent.start, data)
+            device.flush()
+
+    def _write_superblock(self, raw: bytes) -> None:
+        device, extent = self._pair.destination.device, self._pair.destination.extent
+        device.flush()
+        device.write(extent.start + OFFSET, raw)
+        device.flush()
+
+
+def pieces(source: Half, gap: int) -> Iterator[Run]:
+    """The blocks in use but for that of the superblock, in runs of at most `PIECE` bytes; gaps
+    of up to `gap` blocks between them are taken along."""
+    sb = source.superblock
+    for used in usage.used(source.access, sb, source.groups):
+        bridged = ranges.bridged(_rest(used, sb.first_data_block + 1), gap)
+        yield from ranges.cut(bridged, PIECE // sb.block_size).pairs()
+
+
+def _rest(used: Ranges, first: int) -> Ranges:
+    """What of `used` stands at `first` or after it."""
+    start = np.maximum(used.start, first)
+    length = used.start + used.length - start
+    return Ranges(start[length > 0], length[length > 0])
+
+
+def same(pair: Pair) -> bool:
+    """Whether both sides hold the same in all blocks that the source uses."""
+    one, other = pair.source.access, pair.destination
+    work = pump.comparing(one, other)
+    return not pump.run_all(pieces(pair.source, 0), work, one.block_size)

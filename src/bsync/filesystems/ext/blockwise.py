@@ -1,0 +1,119 @@
+"""Whether an ext filesystem can be cloned by its blocks, and its superblock meanwhile.  Pure.
+
+While a clone is being written by blocks, its superblock is the source's with the mark's UUID
+and label, and an incompatible feature that nobody knows: no kernel mounts it, no e2fsck mends
+it, and the next run sees whose unfinished clone it is.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from bsync.filesystems.ext import superblock
+from bsync.filesystems.ext.superblock import WRITING, Superblock
+from bsync.filesystems.mark import LABEL, marker_uuid
+
+# What the engine knows the blocks of.  Any feature beyond these may put them elsewhere.
+_KNOWN = frozenset(
+    (
+        "ext_attr", "resize_inode", "dir_index", "has_journal", "sparse_super", "sparse_super2",
+        "fast_commit", "stable_inodes", "orphan_file", "filetype", "extent", "64bit", "mmp",
+        "flex_bg", "ea_inode", "metadata_csum_seed", "large_dir", "inline_data", "encrypt",
+        "casefold", "large_file", "huge_file", "uninit_bg", "dir_nlink", "extra_isize",
+        "quota", "metadata_csum", "project", "verity", "read-only",
+    )
+)  # fmt: skip
+_UNTIMED = ((0x30, 4), (0x274, 1), (0x3FC, 4))  # when it was written, and the checksum
+
+
+def obstacle(sb: Superblock) -> str:
+    """Why `sb` cannot be cloned by blocks; empty where it can."""
+    if unknown := sb.features - _KNOWN - {WRITING}:
+        return f"it has {', '.join(sorted(unknown))}"
+    if sb.blocks_per_group % 64:
+        return "its groups have an odd size"
+    return ""
+
+
+def growth_obstacle(sb: Superblock, size: int) -> str:
+    """Why a clone of `sb` could not be grown to `size` bytes in place; empty where it can."""
+    if size // sb.block_size <= sb.blocks:
+        return ""
+    groups = -(-(size // sb.block_size - sb.first_data_block) // sb.blocks_per_group)
+    per_block = sb.block_size // sb.descriptor_size
+    if -(-groups // per_block) > -(-sb.groups // per_block) + sb.reserved_gdt_blocks:
+        return "growing it would move its inode tables"
+    return ""
+
+
+def is_clone(sb: Superblock, there: Superblock) -> bool:
+    """Whether `there` began as a copy of the blocks of `sb`, or of what it was then: made at the
+    same time, with the same geometry."""
+    names = (
+        "made", "hash_seed", "block_size", "first_data_block", "blocks_per_group",
+        "inodes_per_group", "inode_size", "descriptor_size",
+    )  # fmt: skip
+    return all(getattr(sb, name) == getattr(there, name) for name in names)
+
+
+def is_writing(sb: Superblock) -> bool:
+    """Whether `sb` is that of a clone whose blocks are not all written."""
+    return WRITING in sb.features
+
+
+# --- the bytes of a superblock ------------------------------------------------------------
+
+
+def writing(raw: bytes) -> bytes:
+    """The superblock of a clone of `raw` that is being written."""
+    return _with(_marked(raw), 0x60, 4, _number(raw, 0x60, 4) | superblock.WRITING_BIT)
+
+
+def settling(raw: bytes) -> bytes:
+    """The superblock of a clone of `raw` whose blocks are all there, and which is still to be
+    grown: a filesystem for every tool, with the mark.  What seeds its checksums is kept."""
+    incompat = _number(raw, 0x60, 4)
+    if _number(raw, 0x64, 4) & 0x400 and not incompat & 0x2000:  # metadata_csum, its seed
+        seed = superblock.crc32c(0xFFFFFFFF, raw[0x68:0x78])
+        raw = _with(_with(raw, 0x60, 4, incompat | 0x2000), 0x270, 4, seed)
+    return _with(_marked(raw), 0x60, 4, _number(raw, 0x60, 4))
+
+
+def with_time_of(raw: bytes, source: bytes) -> bytes:
+    """`raw` with the time of writing that the superblock `source` has."""
+    low, high = _number(source, 0x30, 4), _number(source, 0x274, 1)
+    return _with(_with(raw, 0x274, 1, high), 0x30, 4, low)
+
+
+def earlier(raw: bytes, seconds: int) -> bytes:
+    """`raw`, as if it had been written so many seconds before."""
+    written = max(0, (_number(raw, 0x30, 4) | _number(raw, 0x274, 1) << 32) - seconds)
+    return _with(_with(raw, 0x274, 1, written >> 32), 0x30, 4, written & 0xFFFFFFFF)
+
+
+def same(raw: bytes, there: bytes) -> bool:
+    """Whether two superblocks differ at most in when they were written."""
+    return _untimed(raw) == _untimed(there)
+
+
+def _marked(raw: bytes) -> bytes:
+    marker = uuid.UUID(marker_uuid(str(uuid.UUID(bytes=raw[0x68:0x78]))))
+    return raw[:0x68] + marker.bytes + LABEL.encode() + raw[0x88:]
+
+
+def _untimed(raw: bytes) -> bytes:
+    for offset, width in _UNTIMED:
+        raw = raw[:offset] + bytes(width) + raw[offset + width :]
+    return raw
+
+
+def _number(raw: bytes, offset: int, width: int) -> int:
+    return int.from_bytes(raw[offset : offset + width], "little")
+
+
+def _with(raw: bytes, offset: int, width: int, value: int) -> bytes:
+    """`raw` with another number at `offset`, and the checksum that belongs to it."""
+    raw = raw[:offset] + value.to_bytes(width, "little") + raw[offset + width :]
+    if _number(raw, 0x64, 4) & 0x400:
+        raw = raw[:0x3FC] + superblock.checksum(raw).to_bytes(4, "little")
+    return raw
