@@ -91,14 +91,21 @@ def _planning(function: _Command) -> _Command:
     options = (
         click.option(
             "--engine",
-            type=click.Choice(["auto", "files", "raw"]),
+            type=click.Choice(["auto", "blocks", "files", "raw"]),
             default="auto",
             show_default=True,
-            help="How contents are copied: files by rsync, raw byte by byte.",
+            help="How contents are copied: blocks (ext2/3/4), files (rsync), raw (every byte).",
         ),
         click.option("--raw", is_flag=True, help="Copy contents of unknown kind byte by byte."),
         click.option(
-            "--checksum", is_flag=True, help="Compare files by contents, not by size and time."
+            "--checksum",
+            is_flag=True,
+            help="Compare by contents, not by what times and inodes say.",
+        ),
+        click.option(
+            "--no-grow",
+            is_flag=True,
+            help="Leave a clone by blocks as large as its source, on a larger destination.",
         ),
         click.option(
             "--create",
@@ -160,15 +167,20 @@ def plan(src: str, dest: str, as_json: bool, **shape: Any) -> None:
 
 @main.command()
 @_both
+@click.option("--files", is_flag=True, help="Compare the trees, file by file, in any case.")
 @_acquiring
 @_json
-def verify(src: str, dest: str, as_json: bool, **means: Any) -> None:
-    """Compare DEST with SRC in everything, and change nothing."""
+def verify(src: str, dest: str, files: bool, as_json: bool, **means: Any) -> None:
+    """Compare DEST with SRC in everything, and change nothing.
+
+    A clone made by blocks is compared by the blocks in use; where they differ, and for every
+    other mirror, the trees are compared, file by file.
+    """
     from bsync import pipeline
     from bsync.report import reporting
 
     with reporting(as_json=as_json) as reporter:
-        pipeline.check(_request(src, dest, **means), reporter.emit)
+        pipeline.check(_request(src, dest, **means), reporter.emit, trees=files)
 
 
 @main.command()
@@ -207,14 +219,14 @@ def _request(
     create: int | None = None,
     snapshot_size: int | None = None,
     password_file: str | None = None,
+    no_grow: bool = False,
     **options: Any,
 ) -> Request:
     from bsync.pipeline import Request
     from bsync.plan import Options
 
-    return Request(
-        src, dest, Options(**options), create or 0, snapshot_size or 0, password_file or ""
-    )
+    shape = Options(**options, grow=not no_grow)
+    return Request(src, dest, shape, create or 0, snapshot_size or 0, password_file or "")
 
 
 def _confirmed(plan: Plan) -> bool:

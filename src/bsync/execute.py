@@ -13,6 +13,8 @@ from bsync.acquire.loop import Over
 from bsync.acquire.tree import Tree, found_at, loop_over, mounted_tree, overwrite_start
 from bsync.bootcode import disarmed
 from bsync.engines import files, raw
+from bsync.engines.blocks import pair as pairs
+from bsync.engines.blocks.engine import Copier
 from bsync.engines.rsync import Transfer
 from bsync.errors import CopyFailed, Unavailable
 from bsync.events import Emit, StepAdvanced, StepEnded, StepStarted
@@ -23,15 +25,19 @@ from bsync.filesystems.swap import mkswap_arguments
 from bsync.layout import SIGNATURE_END, Extent
 from bsync.ledger import Ledger
 from bsync.plan.steps import (
+    CompleteBlocks,
     CompleteFilesystem,
+    CopyBlocks,
     CopyFiles,
     CopyRaw,
     Disarm,
     MakeFilesystem,
     MakeSwap,
+    MarkBlocks,
     MarkFilesystem,
     Plan,
     Step,
+    Way,
     WriteBoot,
     WriteTable,
 )
@@ -44,6 +50,8 @@ _PROGRAMS: dict[type[Step], tuple[str, ...]] = {
     MakeFilesystem: ("wipefs", "blkdiscard"),
     CopyFiles: ("rsync", "mount", "umount", "sync"),
     MakeSwap: ("mkswap", "wipefs"),
+    MarkBlocks: ("wipefs", "blkdiscard"),
+    CompleteBlocks: ("resize2fs", "tune2fs", "debugfs"),
 }
 
 Advance = Callable[[int], None]
@@ -57,6 +65,7 @@ class Context:
     source: Device
     destination: Device
     trees: dict[int, Tree]  # the source's filesystems, mounted, by partition number
+    copiers: dict[int, Copier]  # those that go by blocks, the same
 
 
 def execute(
@@ -69,15 +78,19 @@ def execute(
     require({program for step in plan.steps for program in _programs(step)})
     _rehearse(plan, ledger)
     with contextlib.ExitStack() as stack:
-        trees = {}
+        trees, copiers = {}, {}
         for step in plan.steps:
             if isinstance(step, CopyFiles):
                 place = step.place
                 trees[place.number] = stack.enter_context(
                     mounted_tree(ledger, source, place.source, step.source, writable=False)
                 )
+            if isinstance(step, CopyBlocks):
+                place = step.place
+                pair = pairs.opened(source, place.source, destination, place.destination)
+                copiers[place.number] = Copier(stack.enter_context(pair), step.way)
         destination.publish()
-        return _all_steps(plan, Context(ledger, source, destination, trees), emit)
+        return _all_steps(plan, Context(ledger, source, destination, trees, copiers), emit)
 
 
 def _programs(step: Step) -> set[str]:
@@ -163,9 +176,8 @@ def _sparse_file(size: int) -> Iterator[tuple[int, str]]:
 def _carry_out(step: Step, context: Context, advance: Advance) -> tuple[Transfer, str]:
     """Do one step.  Returns what it transferred and a few words on it."""
     match step:
-        case Disarm():
-            context.destination.write(0, disarmed())
-            context.destination.flush()
+        case Disarm() | WriteBoot():
+            _write_boot(step, context)
         case WriteTable():
             _write_table(step, context)
         case MakeFilesystem():
@@ -176,12 +188,12 @@ def _carry_out(step: Step, context: Context, advance: Advance) -> tuple[Transfer
             _make_swap(step, context)
         case CopyFiles():
             return _copy_files(step, context, advance)
+        case MarkBlocks() | CopyBlocks() | CompleteBlocks():
+            return _by_blocks(step, context, advance)
         case CopyRaw():
             return _copy_raw(step, context, advance)
         case CompleteFilesystem():
             _complete(step, context)
-        case WriteBoot():
-            _write_boot(step, context)
     return Transfer(), "done"
 
 
@@ -212,8 +224,12 @@ def _write_table(step: WriteTable, context: Context) -> None:
         destination.flush()
 
 
-def _write_boot(step: WriteBoot, context: Context) -> None:
+def _write_boot(step: Disarm | WriteBoot, context: Context) -> None:
     """What the boot code loads goes first, the boot code last."""
+    if isinstance(step, Disarm):
+        context.destination.write(0, disarmed())
+        context.destination.flush()
+        return
     context.destination.write(SIGNATURE_END, step.gap)
     context.destination.flush()
     context.destination.write(0, step.boot_code)
@@ -276,9 +292,52 @@ def _copy_files(step: CopyFiles, context: Context, advance: Advance) -> tuple[Tr
         context.ledger, context.destination, place.destination, step.source, writable=True
     ) as there:
         done = files.mirror(tree, there, advance, checksum=step.checksum)
+    return done, _said(done)
+
+
+def _said(done: Transfer) -> str:
     words = [count_text(done.files, "file"), f"{size_text(done.transferred)} transferred"]
     words += [f"{done.deleted:,} deleted"] if done.deleted else []
-    return done, ", ".join(words)
+    return ", ".join(words)
+
+
+def _by_blocks(
+    step: MarkBlocks | CopyBlocks | CompleteBlocks, context: Context, advance: Advance
+) -> tuple[Transfer, str]:
+    match step:
+        case MarkBlocks():
+            return Transfer(), _mark_blocks(step, context)
+        case CopyBlocks():
+            done = context.copiers[step.place.number].copy(advance)
+            return done, _said(done)
+        case CompleteBlocks():
+            _complete_blocks(step, context)
+    return Transfer(), "done"
+
+
+def _mark_blocks(step: MarkBlocks, context: Context) -> str:
+    copier = context.copiers[step.place.number]
+    if step.way is Way.FRESH:
+        with _target(context, step.place.destination) as device:
+            _wipe(device)
+            _discard(device)
+    copier.begin()
+    return "nothing differs" if copier.idle else "done"
+
+
+def _complete_blocks(step: CompleteBlocks, context: Context) -> None:
+    """Write the superblock; where the clone is to grow, as its own tools then leave it."""
+    copier = context.copiers[step.place.number]
+    if copier.idle:
+        return
+    if not step.grow:
+        copier.complete()
+        return
+    copier.settle()
+    with _target(context, step.place.destination) as device:
+        run("resize2fs", "-f", device)
+    _complete(CompleteFilesystem(step.place, step.source, step.reason), context)
+    copier.keep_time()
 
 
 def _copy_raw(step: CopyRaw, context: Context, advance: Advance) -> tuple[Transfer, str]:

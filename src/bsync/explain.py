@@ -18,15 +18,19 @@ from bsync.layout import (
     describe,
 )
 from bsync.plan.steps import (
+    CompleteBlocks,
     CompleteFilesystem,
+    CopyBlocks,
     CopyFiles,
     CopyRaw,
     Disarm,
     MakeFilesystem,
     MakeSwap,
+    MarkBlocks,
     MarkFilesystem,
     Plan,
     Step,
+    Way,
     WriteBoot,
     WriteTable,
 )
@@ -40,12 +44,12 @@ def title(step: Step) -> str:
             return "boot code: say that the clone is incomplete"
         case WriteTable(kind=kind, script=script):
             return f"table: {'make' if script else 'copy'} the {kind} partition table"
-        case MakeFilesystem(place=place, source=source):
+        case MakeFilesystem(place=place, source=source) | MakeSwap(place=place, source=source):
             return f"{place.name}: make {describe(source)}"
         case MarkFilesystem(place=place):
             return f"{place.name}: mark the mirror incomplete"
-        case MakeSwap(place=place, source=source):
-            return f"{place.name}: make {describe(source)}"
+        case MarkBlocks() | CopyBlocks() | CompleteBlocks():
+            return _blocks_title(step)
         case CopyFiles(place=place, fresh=fresh):
             return f"{place.name}: {'copy all files' if fresh else 'synchronise files'}"
         case CopyRaw(place=place, what=what):
@@ -54,6 +58,21 @@ def title(step: Step) -> str:
             return f"{place.name}: complete, UUID {source.uuid}"
         case WriteBoot():
             return "boot code: write it"
+
+
+def _blocks_title(step: MarkBlocks | CopyBlocks | CompleteBlocks) -> str:
+    name = step.place.name
+    match step:
+        case MarkBlocks(way=Way.FRESH):
+            return f"{name}: erase, and mark incomplete"
+        case MarkBlocks(way=Way.COMPARE):
+            return f"{name}: mark the mirror incomplete"
+        case MarkBlocks():
+            return f"{name}: mark the mirror incomplete if it differs"
+        case CopyBlocks(source=source, fresh=fresh):
+            return f"{name}: {'copy' if fresh else 'synchronise'} {describe(source)}"
+        case CompleteBlocks(source=source, grow=grow):
+            return f"{name}: {'grow, ' if grow else ''}complete, UUID {source.uuid}"
 
 
 def plan_text(plan: Plan) -> str:
@@ -73,12 +92,12 @@ def plan_text(plan: Plan) -> str:
 
 
 def _step_line(number: int, step: Step) -> str:
-    amount = f", {_amount(step)}" if isinstance(step, CopyFiles | CopyRaw) else ""
+    amount = f", {_amount(step)}" if isinstance(step, CopyFiles | CopyBlocks | CopyRaw) else ""
     return f"{number:3}. {title(step)}{amount} ({step.reason})"
 
 
-def _amount(step: CopyFiles | CopyRaw) -> str:
-    bound = "" if isinstance(step, CopyFiles) and step.fresh else "at most "
+def _amount(step: CopyFiles | CopyBlocks | CopyRaw) -> str:
+    bound = "" if isinstance(step, CopyFiles | CopyBlocks) and step.fresh else "at most "
     return f"{bound}{size_text(step.cost)} by {step.engine}"
 
 
@@ -147,7 +166,7 @@ def _step_data(step: Step) -> dict[str, Any]:
         data["partition"] = place.number
         data["source"] = {"start": place.source.start, "size": place.source.size}
         data["destination"] = {"start": place.destination.start, "size": place.destination.size}
-    if isinstance(step, CopyFiles | CopyRaw):
+    if isinstance(step, CopyFiles | CopyBlocks | CopyRaw):
         data["engine"] = step.engine
     return data
 

@@ -65,7 +65,7 @@ def plan(request: Request, emit: Emit) -> None:
         emit(Planned(make_plan(*sides, request.options)))
 
 
-def check(request: Request, emit: Emit) -> None:
+def check(request: Request, emit: Emit, *, trees: bool = False) -> None:
     """Compare both sides in everything, and raise `Different` if they are not mirrors."""
     private_namespace()
     with _ledger() as ledger, _devices(request, ledger, emit, Role.SIGHT) as devices:
@@ -73,7 +73,7 @@ def check(request: Request, emit: Emit) -> None:
         differences = verify.promised(source, destination)
         for difference in differences:
             emit(Noticed(difference))
-        for difference in verify.contents(source, destination, devices, ledger):
+        for difference in verify.contents(source, destination, devices, ledger, trees=trees):
             differences.append(difference)
             emit(Noticed(difference))
         devices[0].keeper.check()

@@ -12,9 +12,12 @@ from contextlib import ExitStack
 from bsync.acquire.block import Device
 from bsync.acquire.tree import mounted_tree
 from bsync.engines import files, raw
+from bsync.engines.blocks import engine
+from bsync.engines.blocks import pair as blocks
 from bsync.filesystems import mark
+from bsync.filesystems.ext import blockwise
 from bsync.filesystems.kinds import kind_of
-from bsync.layout import Bare, Content, Disk, Extent, Filesystem, Layout, Side, Swap, describe
+from bsync.layout import Bare, Content, Disk, Ext, Extent, Filesystem, Layout, Side, Swap, describe
 from bsync.ledger import Ledger
 from bsync.plan.steps import Place
 
@@ -30,14 +33,18 @@ def promised(source: Side, destination: Side) -> list[str]:
 
 
 def contents(
-    source: Side, destination: Side, devices: tuple[Device, Device], ledger: Ledger
+    source: Side, destination: Side, devices: tuple[Device, Device], ledger: Ledger, *, trees: bool
 ) -> Iterator[str]:
-    """Every difference in what the partitions hold, one line each."""
+    """Every difference in what the partitions hold, one line each.
+
+    Clones by blocks with the same blocks are the same, unless `trees` are to be compared.
+    """
     for place, here, there in pairs(source, destination):
         if isinstance(here, Swap):
             continue
         if isinstance(here, Filesystem) and isinstance(there, Filesystem):
-            found = _filesystems(place, here, there, devices, ledger)
+            alike = not trees and _same_blocks(place, here, there, devices)
+            found = [] if alike else _filesystems(place, here, there, devices, ledger)
         else:
             found = _bytes(place, devices)
         yield from (f"{place.name}: {what}" for what in found)
@@ -136,6 +143,23 @@ def _filesystems(
     if not (here.clean and there.clean):
         return []
     return _trees(place, here, there, devices, ledger)
+
+
+def _same_blocks(
+    place: Place, here: Filesystem, there: Filesystem, devices: tuple[Device, Device]
+) -> bool:
+    """Whether `there` is a clone of the blocks of `here`, and all that are in use are the same."""
+    if not (isinstance(here, Ext) and isinstance(there, Ext) and here.clean and there.clean):
+        return False
+    one, other = here.superblock, there.superblock
+    if not blockwise.is_clone(one, other) or one.blocks != other.blocks:
+        return False
+    if blockwise.obstacle(one):
+        return False
+    with blocks.opened(
+        devices[0], place.source, devices[1], place.destination, writable=False
+    ) as pair:
+        return engine.same(pair)
 
 
 def _trees(

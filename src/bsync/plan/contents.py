@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from bsync.errors import Refused
 from bsync.filesystems import mark
 from bsync.filesystems.kinds import kind_of
-from bsync.layout import Blank, Content, Filesystem, Foreign, Swap, describe
+from bsync.layout import Blank, Content, Ext, Filesystem, Foreign, Swap, describe
+from bsync.plan import blocks
 from bsync.plan.steps import (
     CompleteFilesystem,
     CopyFiles,
@@ -106,10 +107,35 @@ def _swap(place: Place, source: Swap, there: Content) -> Steps:
 
 
 def _filesystem(place: Place, source: Filesystem, there: Content, options: Options) -> Steps:
+    if mark.is_marked(source):
+        name = f"{place.name} of the source"
+        raise Refused(f"{name} is itself an incomplete clone", "complete it first")
+    instead = ""
+    if options.engine != "files" and isinstance(source, Ext):
+        instead = blocks.obstacle(place, source, there, options)
+        if not instead:
+            return _by_blocks(place, source, there, options)
+    if options.engine == "blocks":
+        why = instead or f"{describe(source)} is not ext2, ext3 or ext4"
+        raise Refused(f"{place.name} cannot be cloned by blocks: {why}", "leave out --engine")
+    return _by_files(place, source, there, options, f"; by files: {instead}" if instead else "")
+
+
+def _by_blocks(place: Place, source: Ext, there: Content, options: Options) -> Steps:
+    steps = blocks.steps(place, source, there, options)
+    if not blocks.replaces(source, there):
+        return Steps(steps, _lost(place, there))
+    complete = isinstance(there, Ext) and not mark.is_marked(there)
+    return Steps(steps, _emptied(place, source, there) if complete else ())
+
+
+def _by_files(
+    place: Place, source: Filesystem, there: Content, options: Options, instead: str
+) -> Steps:
     _check_source(place, source)
     notes = _boot_block_note(place, source)
     if isinstance(there, Filesystem) and _is_mirror(source, there):
-        return _synchronise(place, source, there, notes, options.checksum)
+        return _synchronise(place, source, there, notes, options.checksum, instead)
     kind, size = kind_of(source), place.destination.size
     if not kind.fits(source, size):
         raise _too_small(place, source, size)
@@ -118,10 +144,11 @@ def _filesystem(place: Place, source: Filesystem, there: Content, options: Optio
         reason = f"the destination {'was being made' if there.begun else 'is blank'}"
     steps = (
         MakeFilesystem(place, source, reason),
-        CopyFiles(place, source, fresh=True, reason="everything", cost=source.used),
+        CopyFiles(place, source, fresh=True, reason=f"everything{instead}", cost=source.used),
         CompleteFilesystem(place, source, "UUID and label of the source"),
     )
-    return Steps(steps, _lost(place, there), notes)
+    ours = isinstance(there, Ext) and mark.is_unfinished_mirror(there, source)
+    return Steps(steps, () if ours else _lost(place, there), notes)
 
 
 def _too_small(place: Place, source: Filesystem, size: int) -> Refused:
@@ -140,11 +167,8 @@ def _is_mirror(source: Filesystem, there: Filesystem) -> bool:
 
 def _check_source(place: Place, source: Filesystem) -> None:
     """Raise `Refused` if a copy of the files would not be a mirror."""
-    name = f"{place.name} of the source"
-    if mark.is_marked(source):
-        raise Refused(f"{name} is itself an incomplete clone", "complete it first")
     if obstacle := kind_of(source).obstacle(source):
-        raise Refused(f"{name}{obstacle.text}", obstacle.hint)
+        raise Refused(f"{place.name} of the source{obstacle.text}", obstacle.hint)
 
 
 def _boot_block_note(place: Place, source: Filesystem) -> tuple[str, ...]:
@@ -155,14 +179,15 @@ def _boot_block_note(place: Place, source: Filesystem) -> tuple[str, ...]:
 
 
 def _synchronise(
-    place: Place, source: Filesystem, there: Filesystem, notes: tuple[str, ...], checksum: bool
-) -> Steps:
+    place: Place, source: Filesystem, there: Filesystem, notes: tuple[str, ...], checksum: bool,
+    instead: str,
+) -> Steps:  # fmt: skip
     kind = kind_of(source)
     if not kind.fits_into(source, there):
         raise _too_small(place, source, there.size)
     marked = mark.is_marked(there)
     reason = "an unfinished mirror of this source" if marked else "a mirror of this source"
-    copied = "only what changed"
+    copied = f"only what changed{instead}"
     if not there.clean:  # after a power cut, sizes and times may be right and data missing
         copied, checksum = "what differs by contents, since the mirror was cut off", True
     steps = (
@@ -174,7 +199,7 @@ def _synchronise(
     return Steps(steps, emptied, (*notes, *_unlike(place, source, there)))
 
 
-def _emptied(place: Place, source: Filesystem, there: Filesystem) -> tuple[str, ...]:
+def _emptied(place: Place, source: Filesystem, there: Content) -> tuple[str, ...]:
     """A source that lost most of its files does not empty the mirror unasked."""
     lost = kind_of(source).emptied(source, there)
     return (f"{place.name}: {lost}, which the source no longer has",) if lost else ()

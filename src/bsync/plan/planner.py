@@ -20,12 +20,15 @@ from bsync.layout import (
 )
 from bsync.plan.contents import Steps, content_steps
 from bsync.plan.steps import (
+    CompleteBlocks,
     CompleteFilesystem,
+    CopyBlocks,
     CopyFiles,
     CopyRaw,
     Disarm,
     MakeFilesystem,
     MakeSwap,
+    MarkBlocks,
     MarkFilesystem,
     Options,
     Place,
@@ -40,9 +43,11 @@ from bsync.units import count_text, size_text
 _BEFORE: tuple[tuple[type, ...], ...] = (
     (WriteTable,),
     (Disarm,),
-    (MakeFilesystem, MarkFilesystem, MakeSwap),
+    (MakeFilesystem, MarkFilesystem, MarkBlocks, MakeSwap),
 )
-_AFTER: tuple[tuple[type, ...], ...] = ((CompleteFilesystem,), (WriteBoot,))
+_AFTER: tuple[tuple[type, ...], ...] = (
+    (CompleteFilesystem, CompleteBlocks), (WriteBoot,),
+)  # fmt: skip
 
 
 @dataclass
@@ -73,7 +78,7 @@ def make_plan(source: Side, destination: Side, options: Options) -> Plan:
 
 def _phase(step: Step) -> int:
     """Marks first, completion last, copies between: see `steps`."""
-    for index, kinds in enumerate((*_BEFORE, (CopyFiles, CopyRaw), *_AFTER)):
+    for index, kinds in enumerate((*_BEFORE, (CopyFiles, CopyBlocks, CopyRaw), *_AFTER)):
         if isinstance(step, kinds):
             return index
     raise TypeError(f"a step without a phase: {step}")

@@ -4,10 +4,13 @@
     Disarm              the boot code says that the disk is incomplete
     MakeFilesystem      a new filesystem, marked incomplete from the start
     MarkFilesystem      an existing mirror, marked incomplete
+    MarkBlocks          a place for a clone by blocks, marked incomplete
     MakeSwap            a new swap area
     CopyFiles           what differs, or everything
+    CopyBlocks          the same, by blocks
     CopyRaw             contents of unknown kind, byte by byte
     CompleteFilesystem  the mark is taken away
+    CompleteBlocks      the same, of a clone by blocks
     WriteBoot           the boot code and what stands before the first partition
 
 Everything that can be taken for a finished clone (mark, boot code) is first taken away and
@@ -17,8 +20,9 @@ comes back last, after all partitions are done.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
-from bsync.layout import Extent, Filesystem, Side, Swap
+from bsync.layout import Ext, Extent, Filesystem, Side, Swap
 
 
 @dataclass(frozen=True)
@@ -134,9 +138,56 @@ class WriteBoot:
         return len(self.boot_code) + len(self.gap)
 
 
-Making = MakeFilesystem | MarkFilesystem | MakeSwap
-Copying = CopyFiles | CopyRaw
-Step = Disarm | WriteTable | Making | Copying | CompleteFilesystem | WriteBoot
+class Way(Enum):
+    """How the blocks engine brings a destination up to date."""
+
+    FRESH = "fresh"  # every block in use is copied
+    COMPARE = "compare"  # every block in use is compared
+    CHANGES = "changes"  # the inode tables tell what is compared
+
+
+@dataclass(frozen=True)
+class MarkBlocks:
+    """Find what differs, and say that the destination is being written unless nothing does."""
+
+    place: Place
+    source: Ext
+    way: Way
+    reason: str
+    cost: int = 0
+
+
+@dataclass(frozen=True)
+class CopyBlocks:
+    """Make the blocks of one filesystem those of the other.  `cost` is the most it may be."""
+
+    place: Place
+    source: Ext
+    way: Way
+    reason: str
+    cost: int
+    engine: str = "blocks"
+
+    @property
+    def fresh(self) -> bool:
+        return self.way is Way.FRESH
+
+
+@dataclass(frozen=True)
+class CompleteBlocks:
+    """Write the superblock of the finished clone, once it is grown to its place if it is to."""
+
+    place: Place
+    source: Ext
+    grow: bool
+    reason: str
+    cost: int = 0
+
+
+Making = MakeFilesystem | MarkFilesystem | MarkBlocks | MakeSwap
+Copying = CopyFiles | CopyBlocks | CopyRaw
+Completing = CompleteFilesystem | CompleteBlocks
+Step = Disarm | WriteTable | Making | Copying | Completing | WriteBoot
 
 
 @dataclass(frozen=True)
@@ -146,6 +197,7 @@ class Options:
     engine: str = "auto"
     raw: bool = False
     checksum: bool = False
+    grow: bool = True  # a clone by blocks, to the size of its place
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ The destination's superblock says that it is being written until all else is on 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from enum import Enum
 
 import numpy as np
 
@@ -23,18 +22,11 @@ from bsync.engines.rsync import Transfer
 from bsync.filesystems.ext import blockwise, superblock
 from bsync.filesystems.ext.make import tuning
 from bsync.filesystems.ext.superblock import OFFSET, SIZE
+from bsync.plan.steps import Way
 
 Advance = Callable[[int], None]
 
 _NEAR = 64 << 10  # bytes of unused blocks that are copied rather than leapt over
-
-
-class Way(Enum):
-    """How the destination is brought up to date."""
-
-    FRESH = "fresh"
-    COMPARE = "compare"
-    CHANGES = "changes"
 
 
 class Copier:

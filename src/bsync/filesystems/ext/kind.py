@@ -22,8 +22,8 @@ def read(name: str, data: bytes) -> Ext:
     return Ext(name, superblock.parse(data), any(boot_block))
 
 
-def obstacle(source: Ext) -> Obstacle | None:
-    """See `Kind`."""
+def unsettled(source: Ext) -> Obstacle | None:
+    """Why no copy of any kind would be whole, if so."""
     sb = source.superblock
     if "needs_recovery" in sb.features:
         return Obstacle(
@@ -34,7 +34,14 @@ def obstacle(source: Ext) -> Obstacle | None:
         return Obstacle(f": its {source.kind} needs a check", "run e2fsck -p on it")
     if "has_journal" in sb.features and not sb.journal_inode:
         return Obstacle(": its journal is on another device", _RAW)
-    if unmakeable := make.unmakeable(sb):
+    return None
+
+
+def obstacle(source: Ext) -> Obstacle | None:
+    """See `Kind`."""
+    if reason := unsettled(source):
+        return reason
+    if unmakeable := make.unmakeable(source.superblock):
         features = ", ".join(sorted(unmakeable))
         return Obstacle(f" has features that a copy of its files would lose: {features}", _RAW)
     return None

@@ -1,0 +1,83 @@
+"""Whether a filesystem goes by its blocks, and the steps of it.  Pure."""
+
+from __future__ import annotations
+
+from bsync.errors import Refused
+from bsync.filesystems import mark
+from bsync.filesystems.ext import blockwise
+from bsync.filesystems.ext import kind as ext
+from bsync.layout import Blank, Content, Ext, describe
+from bsync.plan.steps import CompleteBlocks, CopyBlocks, MarkBlocks, Options, Place, Step, Way
+
+
+def obstacle(place: Place, source: Ext, there: Content, options: Options) -> str:
+    """Why the blocks engine does not apply; empty where it does."""
+    sb, size = source.superblock, place.destination.size
+    if reason := blockwise.obstacle(sb):
+        return reason
+    if size < sb.size:
+        return "the destination is smaller than the filesystem"
+    if options.grow and (reason := blockwise.growth_obstacle(sb, size)):
+        return reason
+    made_by_files = _is_mirror(source, there) and not _is_clone(source, there)
+    if made_by_files and options.engine == "auto":
+        return "the mirror was made so"
+    return ""
+
+
+def steps(
+    place: Place, source: Ext, there: Content, options: Options
+) -> tuple[Step, ...]:  # fmt: skip
+    """Mark it, copy, complete.  Raises `Refused`."""
+    if hindrance := ext.unsettled(source):
+        raise Refused(f"{place.name} of the source{hindrance.text}", hindrance.hint)
+    sb = source.superblock
+    way, reason = _way(source, there, options)
+    grow = options.grow and place.destination.size // sb.block_size > sb.blocks
+    return (
+        MarkBlocks(place, source, way, _present(source, there)),
+        CopyBlocks(place, source, way, reason, source.used),
+        CompleteBlocks(place, source, grow, "the superblock comes last"),
+    )
+
+
+def replaces(source: Ext, there: Content) -> bool:
+    """Whether what is there is nobody's: a mirror of the source, finished or not."""
+    return _is_mirror(source, there)
+
+
+def _present(source: Ext, there: Content) -> str:
+    match there:
+        case Blank(begun=begun):
+            return f"the destination {'was being made' if begun else 'is blank'}"
+        case Ext() if _is_mirror(source, there):
+            kind = "an unfinished mirror" if mark.is_marked(there) else "a mirror"
+            return f"the destination is {kind} of this source"
+    return f"the destination holds {describe(there)}, not a mirror of this filesystem"
+
+
+def _way(source: Ext, there: Content, options: Options) -> tuple[Way, str]:
+    if not isinstance(there, Ext) or not _is_mirror(source, there):
+        return Way.FRESH, "every block in use"
+    if mark.is_marked(there):
+        return Way.COMPARE, "what differs, since the last run was cut off"
+    if not there.clean:
+        return Way.COMPARE, "what differs, since the mirror was cut off"
+    if not _is_clone(source, there):
+        return Way.COMPARE, "what differs, since the mirror was made by files"
+    if options.checksum:
+        return Way.COMPARE, "what differs, by contents"
+    return Way.CHANGES, "only what changed"
+
+
+def _is_mirror(source: Ext, there: Content) -> bool:
+    if not isinstance(there, Ext):
+        return False
+    if mark.is_marked(there):
+        return mark.is_unfinished_mirror(there, source)
+    same_kind = there.kind == source.kind or _is_clone(source, there)
+    return there.uuid == source.uuid and same_kind
+
+
+def _is_clone(source: Ext, there: Content) -> bool:
+    return isinstance(there, Ext) and blockwise.is_clone(source.superblock, there.superblock)
