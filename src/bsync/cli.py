@@ -180,7 +180,7 @@ def verify(src: str, dest: str, files: bool, as_json: bool, **means: Any) -> Non
     from bsync.report import reporting
 
     with reporting(as_json=as_json) as reporter:
-        pipeline.check(_request(src, dest, **means), reporter.emit, trees=files)
+        pipeline.check(_request(src, dest, trees=files, **means), reporter.emit)
 
 
 @main.command()
@@ -220,13 +220,15 @@ def _request(
     snapshot_size: int | None = None,
     password_file: str | None = None,
     no_grow: bool = False,
+    trees: bool = False,
     **options: Any,
 ) -> Request:
     from bsync.pipeline import Request
     from bsync.plan import Options
 
     shape = Options(**options, grow=not no_grow)
-    return Request(src, dest, shape, create or 0, snapshot_size or 0, password_file or "")
+    size = snapshot_size or 0
+    return Request(src, dest, shape, create or 0, size, password_file or "", trees)
 
 
 def _confirmed(plan: Plan) -> bool:

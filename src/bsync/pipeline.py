@@ -37,6 +37,7 @@ class Request:
     create: int = 0  # bytes of an image file to make; 0: it exists
     snapshot_size: int = 0  # bytes of a classic LVM snapshot; 0: the default
     password_file: str = ""  # for iSCSI; see `passwords`
+    trees: bool = False  # a verification is to compare trees in any case
 
 
 def clone(request: Request, emit: Emit, confirm: Confirm) -> None:
@@ -65,7 +66,7 @@ def plan(request: Request, emit: Emit) -> None:
         emit(Planned(make_plan(*sides, request.options)))
 
 
-def check(request: Request, emit: Emit, *, trees: bool = False) -> None:
+def check(request: Request, emit: Emit) -> None:
     """Compare both sides in everything, and raise `Different` if they are not mirrors."""
     private_namespace()
     with _ledger() as ledger, _devices(request, ledger, emit, Role.SIGHT) as devices:
@@ -73,7 +74,9 @@ def check(request: Request, emit: Emit, *, trees: bool = False) -> None:
         differences = verify.promised(source, destination)
         for difference in differences:
             emit(Noticed(difference))
-        for difference in verify.contents(source, destination, devices, ledger, trees=trees):
+        for difference in verify.contents(
+            source, destination, devices, ledger, trees=request.trees
+        ):
             differences.append(difference)
             emit(Noticed(difference))
         devices[0].keeper.check()

@@ -259,4 +259,4 @@ def cases(draw: st.DrawFn) -> tuple[Side, Side, Options]:
     return source, destination, Options(draw(st.sampled_from(ENGINES)), raw)
 
 
-ENGINES = ("auto", "auto", "auto", "files", "raw")
+ENGINES = ("auto", "auto", "auto", "blocks", "files", "raw")

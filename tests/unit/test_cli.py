@@ -96,6 +96,8 @@ def bsync(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
         ("a b --create 1.5G", "clone", Request("a", "b", Options(), 3 << 29)),
         ("plan a b --create 10", "plan", Request("a", "b", Options(), 10)),
         ("verify a b", "check", Request("a", "b", Options())),
+        ("verify --files a b", "check", Request("a", "b", Options(), trees=True)),
+        ("a b --no-grow", "clone", Request("a", "b", Options(grow=False))),
         ("verify --json a b", "check", Request("a", "b", Options())),
         ("inspect a", "inspect", "a"),
         ("inspect --json a", "inspect", "a"),

@@ -25,6 +25,7 @@ from bsync.units import MIB
 
 SIZE = 64 * MIB
 SWAP = Swap(builders.UUID, "swap")
+FILES = Options("files")
 
 
 def planned(
@@ -32,7 +33,7 @@ def planned(
 ) -> Steps:
     """The steps for a source of 64 MiB."""
     place = Place(1, Extent(MIB, SIZE), Extent(MIB, size))
-    return content_steps(place, source, there, options or Options())
+    return content_steps(place, source, there, options or FILES)
 
 
 def kinds(steps: Steps) -> list[type]:
@@ -95,7 +96,9 @@ def test_a_mirror_that_was_cut_off_is_compared_by_contents() -> None:
 
 
 def test_checksums_are_asked_for() -> None:
-    _, copy, _ = planned(builders.ext(), builders.ext(), options=Options(checksum=True)).steps
+    _, copy, _ = planned(
+        builders.ext(), builders.ext(), options=Options("files", checksum=True)
+    ).steps
     assert isinstance(copy, CopyFiles)
     assert copy.checksum
 

@@ -18,12 +18,15 @@ from bsync.explain import layout_text, plan_data, plan_text, side_data, title
 from bsync.layout import BIOS_BOOT, BOOT_PROGRAM, Bare, Blank, Disk, Foreign, Side, Swap
 from bsync.plan import Options, Plan, Step, make_plan
 from bsync.plan.steps import (
+    CompleteBlocks,
     CompleteFilesystem,
+    CopyBlocks,
     CopyFiles,
     CopyRaw,
     Disarm,
     MakeFilesystem,
     MakeSwap,
+    MarkBlocks,
     MarkFilesystem,
     WriteBoot,
     WriteTable,
@@ -49,8 +52,9 @@ def places(plan: Plan, *kinds: type) -> list[int]:
 
 def order(plan: Plan) -> Iterator[tuple[int, Step]]:
     ranks: dict[type, int] = {
-        WriteTable: 0, Disarm: 1, MakeFilesystem: 2, MarkFilesystem: 2, MakeSwap: 2,
-        CopyFiles: 3, CopyRaw: 3, CompleteFilesystem: 4, WriteBoot: 5,
+        WriteTable: 0, Disarm: 1, MakeFilesystem: 2, MarkFilesystem: 2, MarkBlocks: 2, MakeSwap: 2,
+        CopyFiles: 3, CopyBlocks: 3, CopyRaw: 3, CompleteFilesystem: 4, CompleteBlocks: 4,
+        WriteBoot: 5,
     }  # fmt: skip
     return ((ranks[type(step)], step) for step in plan.steps)
 
@@ -66,13 +70,17 @@ def test_marks_come_first_and_what_boots_comes_last(case: tuple[Side, Side, Opti
     assert ranks == sorted(ranks)
     for kind in (WriteTable, Disarm, WriteBoot):
         assert sum(isinstance(step, kind) for step in plan.steps) <= 1
-    files = places(plan, CopyFiles)
     assert (
-        sorted(files)
+        sorted(places(plan, CopyFiles))
         == sorted(places(plan, MakeFilesystem, MarkFilesystem))
         == sorted(places(plan, CompleteFilesystem))
     )
-    written = places(plan, CopyFiles, CopyRaw, MakeSwap)
+    assert (
+        sorted(places(plan, CopyBlocks))
+        == sorted(places(plan, MarkBlocks))
+        == sorted(places(plan, CompleteBlocks))
+    )
+    written = places(plan, CopyFiles, CopyBlocks, CopyRaw, MakeSwap)
     assert len(set(written)) == len(written), "a partition is written once"
 
 
@@ -209,7 +217,7 @@ def test_partitions_that_stay_in_place_are_not_lost() -> None:
     source = side(dos(part(1, 1, 64, ext()), part(2, 65, 8, Swap("u", ""))))
     there = side(dos(part(1, 1, 64, ext()), part(3, 80, 8, Foreign("vfat"))))
     plan = planned(source, there)
-    assert any(isinstance(step, MarkFilesystem) for step in plan.steps), "the mirror is used"
+    assert any(isinstance(step, MarkBlocks) for step in plan.steps), "the mirror is used"
     assert plan.destroys == ("the destination's dos table", "partition 3: vfat, 8 MiB")
 
 
@@ -217,7 +225,7 @@ def test_an_equal_clone_gets_its_boot_code_back() -> None:
     source = side(dos(part(1, 1, 64, ext()), boot=BOOT, gap=b"core"))
     plan = planned(source, source)
     assert [type(step) for step in plan.steps] == [
-        Disarm, MarkFilesystem, CopyFiles, CompleteFilesystem, WriteBoot,
+        Disarm, MarkBlocks, CopyBlocks, CompleteBlocks, WriteBoot,
     ]  # fmt: skip
     last = plan.steps[-1]
     assert isinstance(last, WriteBoot)

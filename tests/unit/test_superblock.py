@@ -186,7 +186,7 @@ def test_what_is_not_clean(modern: bytes, offset: int, value: int, width: int) -
 
 def test_an_unknown_feature_is_named(modern: bytes) -> None:
     known = int.from_bytes(modern[0x60:0x64], "little")
-    assert "unknown-incompat-0x80000000" in parse(patched(modern, 0x60, known | 1 << 31)).features
+    assert "unknown-incompat-0x40000000" in parse(patched(modern, 0x60, known | 1 << 30)).features
 
 
 @given(st.one_of(st.binary(max_size=2000), st.binary(min_size=1024, max_size=1024)))

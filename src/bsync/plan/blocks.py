@@ -21,7 +21,7 @@ def obstacle(place: Place, source: Ext, there: Content, options: Options) -> str
         return reason
     made_by_files = _is_mirror(source, there) and not _is_clone(source, there)
     if made_by_files and options.engine == "auto":
-        return "the mirror was made so"
+        return "the mirror was made by files"
     return ""
 
 

@@ -118,7 +118,9 @@ def _filesystem(place: Place, source: Filesystem, there: Content, options: Optio
     if options.engine == "blocks":
         why = instead or f"{describe(source)} is not ext2, ext3 or ext4"
         raise Refused(f"{place.name} cannot be cloned by blocks: {why}", "leave out --engine")
-    return _by_files(place, source, there, options, f"; by files: {instead}" if instead else "")
+    return _by_files(
+        place, source, there, options, f"; not by blocks: {instead}" if instead else ""
+    )
 
 
 def _by_blocks(place: Place, source: Ext, there: Content, options: Options) -> Steps:

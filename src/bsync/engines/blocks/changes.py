@@ -74,6 +74,7 @@ def find(pair: Pair, mirror: Half) -> Changes:
 
 
 def damaged(pair: Pair, what: str) -> CopyFailed:
+    """What to say of a source whose structures cannot be followed."""
     return CopyFailed(
         f"{pair.source.access.device.word}: the filesystem is damaged ({what})",
         "run e2fsck -f on the source, or --engine files",

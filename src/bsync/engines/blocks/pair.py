@@ -82,6 +82,7 @@ def half(access: Access) -> Half:
 
 
 def parsed(raw: bytes, device: Device) -> Superblock:
+    """The superblock in `raw`, which was read from `device`.  Raises `CopyFailed`."""
     try:
         return superblock.parse(raw)
     except superblock.BadSuperblock as error:

@@ -88,11 +88,13 @@ def in_order(nodes: Nodes) -> Nodes:
 
 
 def pieces(nodes: Nodes, longest: int) -> Iterator[Nodes]:
+    """The same in parts of at most `longest`."""
     for first in range(0, len(nodes), longest):
         yield nodes.of(slice(first, first + longest))
 
 
 def joined(levels: list[Level]) -> Level:
+    """All of them as one."""
     return Level(
         joined_runs([level.data for level in levels]),
         joined_nodes([level.nodes for level in levels]),
@@ -100,11 +102,13 @@ def joined(levels: list[Level]) -> Level:
 
 
 def joined_runs(parts: list[Runs]) -> Runs:
+    """All of them as one."""
     return Runs(*(_joined([getattr(part, name) for part in parts])
                   for name in ("owner", "start", "length")))  # fmt: skip
 
 
 def joined_nodes(parts: list[Nodes]) -> Nodes:
+    """All of them as one."""
     owner, block, level = (
         _joined([getattr(part, name) for part in parts]) for name in ("owner", "block", "level")
     )

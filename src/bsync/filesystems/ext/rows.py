@@ -75,6 +75,7 @@ def attribute_blocks(rows: Rows) -> Numbers:
 
 
 def is_directory(rows: Rows) -> Flags:
+    """Which rows are directories."""
     return np.asarray(kind(rows) == stat.S_IFDIR)
 
 
