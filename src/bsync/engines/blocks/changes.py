@@ -139,6 +139,8 @@ class _Search:
         wanted = here.copy()
         shared = min(len(here), len(there))
         wanted[:shared] = np.maximum(here[:shared], there[:shared])
+        zeroed = self._groups.zeroed[:shared] & ~self._mirror.groups.zeroed[:shared]
+        wanted[:shared][zeroed] = self._sb.inodes_per_group  # the kernel has done so since
         blocks = -(-wanted * self._sb.inode_size // self._sb.block_size)
         longest = _TABLES // self._sb.block_size
         return [
@@ -267,12 +269,21 @@ class _Search:
             return runs
         return runs.of(np.zeros(len(runs.start), np.bool_))
 
+    def _either(self, which: str) -> Flags:
+        """The groups whose bitmaps either side has on its disk."""
+        here = getattr(self._groups, f"{which}_uninit")
+        there = getattr(self._mirror.groups, f"{which}_uninit")[: len(here)]
+        either = ~here
+        either[: len(there)] |= ~there
+        return np.asarray(either)
+
     def _fixed(self) -> Numbers:
         """Blocks of superblock copies, descriptors and bitmaps, but for the first superblock."""
         sb, groups = self._sb, self._groups
         pairs = list(layout.copies(sb))
-        pairs += [(place, 1) for place in groups.block_bitmap[~groups.block_uninit].tolist()]
-        pairs += [(place, 1) for place in groups.inode_bitmap[~groups.inode_uninit].tolist()]
+        pairs += [(place, 1) for place in groups.block_bitmap[self._either("block")].tolist()]
+        pairs += [(place, 1) for place in groups.inode_bitmap[self._either("inode")].tolist()]
+        pairs += [(sb.mmp_block, 1)] if sb.mmp_block else []
         blocks = ranges.of_pairs(pairs).numbers()
         resize = blocks_of(self._pair, np.array([table.RESIZE]))
         return without_superblock(np.union1d(blocks, resize.numbers()), sb)

@@ -17,7 +17,7 @@ from bsync.filesystems.ext.superblock import Superblock
 Read = Callable[[int, int], bytes]  # (offset, size) in bytes from the filesystem's start
 Numbers = NDArray[np.int64]
 
-INODE_UNINIT, BLOCK_UNINIT = 0x1, 0x2
+_INODE_UNINIT, _BLOCK_UNINIT, _INODE_ZEROED = 0x1, 0x2, 0x4
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Groups:
     initialised: Numbers  # inodes from the table's beginning that may be in use
     block_uninit: NDArray[np.bool_]  # the bitmap is not on the disk
     inode_uninit: NDArray[np.bool_]
+    zeroed: NDArray[np.bool_]  # what the table has beyond `initialised` is said to be zero
 
     def __len__(self) -> int:
         return len(self.inode_table)
@@ -46,15 +47,16 @@ def read_groups(read: Read, sb: Superblock) -> Groups:
     flags = _number(rows, 0x12, 2)
     summed = bool(sb.features & {"uninit_bg", "metadata_csum"})
     unused = _split(rows, 0x1C, 0x32, 2, wide) if summed else np.zeros(len(rows), np.int64)
-    empty = ((flags & INODE_UNINIT) != 0) & summed
+    empty = ((flags & _INODE_UNINIT) != 0) & summed
     used = np.maximum(sb.inodes_per_group - unused, 0)
     return Groups(
         _split(rows, 0x00, 0x20, 4, wide),
         _split(rows, 0x04, 0x24, 4, wide),
         _split(rows, 0x08, 0x28, 4, wide),
         np.where(empty, 0, used),
-        ((flags & BLOCK_UNINIT) != 0) & summed,
+        ((flags & _BLOCK_UNINIT) != 0) & summed,
         empty,
+        (flags & _INODE_ZEROED) != 0,
     )
 
 

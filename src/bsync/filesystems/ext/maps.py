@@ -18,7 +18,7 @@ from bsync.filesystems.ext.rows import Flags, Numbers, Rows
 
 _MAGIC, _HEADER, _ENTRY = 0xF30A, 12, 12
 _DEEPEST = 5  # levels below the root
-_LONGEST = 32768  # blocks of an extent; longer ones are unwritten
+_LONGEST = 32768  # blocks of an extent; to an unwritten one so many are added
 
 
 class BadMap(ValueError):
@@ -144,11 +144,11 @@ def _from_extents(nodes: Rows, owners: Numbers, levels: Numbers | None) -> Level
 
 
 def _extents(entry: Numbers, owner: Numbers) -> Runs:
-    """Leaf entries; an unwritten extent holds nothing that anybody could read."""
+    """Leaf entries, unwritten extents among them: so all blocks in use are the same."""
     length = entry[:, 2]
-    written = length <= _LONGEST
+    length = np.where(length > _LONGEST, length - _LONGEST, length)
     start = entry[:, 4] | entry[:, 5] << 16 | entry[:, 3] << 32
-    return Runs(owner[written], start[written], length[written])
+    return Runs(owner, start, length)
 
 
 def _index(entry: Numbers, owner: Numbers, depth: Numbers) -> Nodes:

@@ -86,6 +86,7 @@ class Superblock:
     quota_inodes: tuple[int, int, int]  # user, group, project; 0: none
     backup_groups: tuple[int, int] = (0, 0)  # with sparse_super2: where the two backups are
     orphan_inode: int = 0  # the file that orphan_file keeps; 0: none
+    mmp_block: int = 0  # 0: none
     made: int = 0  # seconds since 1970: when mke2fs made it, or the one it was cloned from
     written: int = 0  # seconds since 1970: the last write of the superblock
 
@@ -155,6 +156,7 @@ def _fields(data: bytes, features: frozenset[str]) -> Superblock:
         journal_size=_journal_size(data) if "has_journal" in features else 0,
         quota_inodes=(_int(data, 0x240, 4), _int(data, 0x244, 4), _int(data, 0x26C, 4)),
         backup_groups=(_int(data, 0x24C, 4), _int(data, 0x250, 4)),
+        mmp_block=_int(data, 0x168, 8) if "mmp" in features else 0,
         orphan_inode=_int(data, 0x280, 4) if "orphan_file" in features else 0,
     )
 
