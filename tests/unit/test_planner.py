@@ -253,3 +253,17 @@ def test_labels_cannot_forge_a_plan() -> None:
         plan_text(planned(bare(ext()), bare())).splitlines()
     )
     assert "\x1b" not in plan_text(plan)
+
+
+def test_blank_partitions_are_nobodys_loss() -> None:
+    there = side(dos(part(1, 1, 32), part(2, 40, 32, Foreign("vfat"))))
+    for source in (side(dos(part(3, 1, 128, ext()))), bare(ext())):
+        said = "\n".join(make_plan(source, there, Options()).destroys)
+        assert "dos table" in said
+        assert "partition 2: vfat" in said
+        assert "partition 1" not in said
+
+
+def test_why_a_table_is_written_is_said_once() -> None:
+    text = plan_text(make_plan(side(dos(part(1, 1, 32, ext(blocks=4096)))), bare(), Options()))
+    assert text.count("the destination has no table") == 1

@@ -95,8 +95,9 @@ def _plan_disk(draft: _Draft, source: Disk, destination: Layout, options: Option
         raise Refused("the source is itself an incomplete clone", "complete it first")
     decision = decide(source, destination)
     check_boot(source, destination, decision)
-    draft.notes.append(f"table: {decision.reason}")
-    if decision.write is not None:
+    if decision.write is None:
+        draft.notes.append(f"table: {decision.reason}")
+    else:
         draft.steps.append(decision.write)
         draft.destroys += _replaced(destination, decision)
     for part in source.table.filled:
@@ -127,15 +128,19 @@ def _replaced(destination: Layout, decision: Decision) -> list[str]:
             return [f"the destination: {describe(content)}, {size_text(destination.size)}"]
         case Disk() as disk:
             kept = set(decision.extents.values())
-            lost = [part for part in disk.table.filled if part.extent not in kept]
+            lost = [part for part in _occupied(disk) if part.extent not in kept]
             return [f"the destination's {disk.table.kind} table", *map(_lost, lost)]
 
 
 def _whole_table(disk: Disk) -> str:
     parts = count_text(len(disk.table.partitions), "partition")
-    return f"the destination's {disk.table.kind} table with {parts}: " + "; ".join(
-        _lost(part) for part in disk.table.filled
-    )
+    table = f"the destination's {disk.table.kind} table with {parts}"
+    return ": ".join(filter(None, (table, "; ".join(map(_lost, _occupied(disk))))))
+
+
+def _occupied(disk: Disk) -> list[Partition]:
+    """The partitions in which there is something to be lost."""
+    return [part for part in disk.table.filled if not isinstance(part.content, Blank)]
 
 
 def _lost(part: Partition) -> str:
