@@ -26,8 +26,10 @@ from bsync.plan.steps import (
     CopyFiles,
     CopyRaw,
     Disarm,
+    GrowExt,
     MakeExt,
     MakeSwap,
+    Making,
     MarkExt,
     Plan,
     Step,
@@ -42,6 +44,7 @@ _PROGRAMS: dict[type[Step], tuple[str, ...]] = {
     WriteTable: ("sfdisk", "wipefs"),
     MakeExt: ("mke2fs", "tune2fs", "wipefs", "blkdiscard"),
     MarkExt: ("tune2fs", "e2fsck"),
+    GrowExt: ("e2fsck", "resize2fs"),
     CopyFiles: ("rsync", "mount", "umount", "sync"),
     CompleteExt: ("tune2fs", "debugfs"),
     MakeSwap: ("mkswap", "wipefs"),
@@ -165,12 +168,8 @@ def _carry_out(step: Step, context: Context, advance: Advance) -> tuple[Transfer
             context.destination.flush()
         case WriteTable():
             _write_table(step, context)
-        case MakeExt():
-            _make_ext(step, context)
-        case MarkExt():
-            _mark_ext(step, context)
-        case MakeSwap():
-            _make_swap(step, context)
+        case MakeExt() | MarkExt() | GrowExt() | MakeSwap():
+            _make(step, context)
         case CopyFiles():
             return _copy_files(step, context, advance)
         case CopyRaw():
@@ -180,6 +179,18 @@ def _carry_out(step: Step, context: Context, advance: Advance) -> tuple[Transfer
         case WriteBoot():
             _write_boot(step, context)
     return Transfer(), "done"
+
+
+def _make(step: Making, context: Context) -> None:
+    match step:
+        case MakeExt():
+            _make_ext(step, context)
+        case MarkExt():
+            _mark_ext(step, context)
+        case GrowExt():
+            _grow_ext(step, context)
+        case MakeSwap():
+            _make_swap(step, context)
 
 
 def _target(context: Context, extent: Extent) -> contextlib.AbstractContextManager[str]:
@@ -257,6 +268,16 @@ def _repair(device: str, step: MarkExt) -> None:
             f"{step.place.name} of the destination is damaged: {error.message}",
             "erase it with wipefs -a, and run again: it will be made anew",
         ) from None
+
+
+def _grow_ext(step: GrowExt, context: Context) -> None:
+    """Grow it; a run that is killed meanwhile leaves what nobody need repair."""
+    beginning = context.destination.read(step.place.destination.start, len(SECTOR))
+    with _target(context, step.place.destination) as device:
+        run("e2fsck", "-f", "-p", device, ok=(0, 1))
+        overwrite_start(device, SECTOR)
+        run("resize2fs", device, str(step.blocks))
+        overwrite_start(device, beginning)
 
 
 def _complete_ext(step: CompleteExt, context: Context) -> None:

@@ -22,6 +22,7 @@ from bsync.plan.steps import (
     CopyFiles,
     CopyRaw,
     Disarm,
+    GrowExt,
     MakeExt,
     MakeSwap,
     MarkExt,
@@ -40,12 +41,12 @@ def title(step: Step) -> str:
             return "boot code: say that the clone is incomplete"
         case WriteTable(kind=kind, script=script):
             return f"table: {'make' if script else 'copy'} the {kind} partition table"
-        case MakeExt(place=place, source=source):
-            return f"{place.name}: make {describe(source)}"
+        case MakeExt(place=place) | MakeSwap(place=place):
+            return f"{place.name}: make {describe(step.source)}"
         case MarkExt(place=place):
             return f"{place.name}: mark the mirror incomplete"
-        case MakeSwap(place=place, source=source):
-            return f"{place.name}: make {describe(source)}"
+        case GrowExt(place=place, size=size):
+            return f"{place.name}: grow the mirror to {size_text(size)}"
         case CopyFiles(place=place, fresh=fresh):
             return f"{place.name}: {'copy all files' if fresh else 'synchronise files'}"
         case CopyRaw(place=place, what=what):

@@ -22,6 +22,7 @@ from bsync.plan.steps import (
     CopyFiles,
     CopyRaw,
     Disarm,
+    GrowExt,
     MakeExt,
     MakeSwap,
     MarkExt,
@@ -49,8 +50,8 @@ def places(plan: Plan, *kinds: type) -> list[int]:
 
 def order(plan: Plan) -> Iterator[tuple[int, Step]]:
     ranks: dict[type, int] = {
-        WriteTable: 0, Disarm: 1, MakeExt: 2, MarkExt: 2, MakeSwap: 2, CopyFiles: 3, CopyRaw: 3,
-        CompleteExt: 4, WriteBoot: 5,
+        WriteTable: 0, Disarm: 1, MakeExt: 2, MarkExt: 2, MakeSwap: 2, GrowExt: 3, CopyFiles: 4,
+        CopyRaw: 4, CompleteExt: 5, WriteBoot: 6,
     }  # fmt: skip
     return ((ranks[type(step)], step) for step in plan.steps)
 

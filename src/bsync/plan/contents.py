@@ -11,6 +11,7 @@ from bsync.plan.steps import (
     CompleteExt,
     CopyFiles,
     CopyRaw,
+    GrowExt,
     MakeExt,
     MakeSwap,
     MarkExt,
@@ -165,21 +166,38 @@ def _synchronise(
     place: Place, source: Ext, there: Ext, notes: tuple[str, ...], checksum: bool
 ) -> Steps:
     sb, present = source.superblock, there.superblock
-    if not make.fits(sb, present.size) or sb.used_inodes > present.inodes:
-        need, have = both_sizes(make.needed(sb, present.size), present.size)
-        raise Refused(f"{place.name}: the files need {need}, the destination has {have}")
+    grow = _growth(place, source, there)
     marked = mark.is_marked(present)
     reason = "an unfinished mirror of this source" if marked else "a mirror of this source"
     copied = "only what changed"
     if not present.clean:  # after a power cut, sizes and times may be right and data missing
         copied, checksum = "what differs by contents, since the mirror was cut off", True
-    steps = (
+    steps: tuple[Step, ...] = (
         MarkExt(place, source, there, f"the destination is {reason}"),
+        *grow,
         CopyFiles(place, source, fresh=False, reason=copied, cost=sb.used, checksum=checksum),
         CompleteExt(place, source, "UUID and label of the source"),
     )
     emptied = () if marked else _emptied(place, source, there)
     return Steps(steps, emptied, (*notes, *_other_features(place, source, there)))
+
+
+def _growth(place: Place, source: Ext, there: Ext) -> tuple[GrowExt, ...]:
+    """The step that makes room for a source that outgrew its mirror.  Raises `Refused` where
+    there is not enough."""
+    sb, present = source.superblock, there.superblock
+    if make.fits(sb, present.size) and sb.used_inodes <= present.inodes:
+        return ()
+    size = place.destination.size
+    blocks = make.grown(sb, present, size)
+    if blocks:
+        reason = "the source outgrew it, and its partition has room"
+        return (GrowExt(place, blocks, blocks * present.block_size, reason),)
+    need, have = both_sizes(make.needed(sb, present.size), present.size)
+    hint = "wipefs -a on it lets it be made anew" if make.fits(sb, size) else ""
+    if sb.used_inodes > present.inodes:
+        need, have = f"{sb.used_inodes:,} inodes", f"{present.inodes:,}"
+    raise Refused(f"{place.name}: the files need {need}, the destination has {have}", hint)
 
 
 def _emptied(place: Place, source: Ext, there: Ext) -> tuple[str, ...]:

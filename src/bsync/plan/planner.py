@@ -24,6 +24,7 @@ from bsync.plan.steps import (
     CopyFiles,
     CopyRaw,
     Disarm,
+    GrowExt,
     MakeExt,
     MakeSwap,
     MarkExt,
@@ -37,7 +38,12 @@ from bsync.plan.steps import (
 from bsync.plan.tables import Decision, check_boot, decide, present
 from bsync.units import count_text, size_text
 
-_BEFORE: tuple[tuple[type, ...], ...] = ((WriteTable,), (Disarm,), (MakeExt, MarkExt, MakeSwap))
+_BEFORE: tuple[tuple[type, ...], ...] = (
+    (WriteTable,),
+    (Disarm,),
+    (MakeExt, MarkExt, MakeSwap),
+    (GrowExt,),
+)
 _AFTER: tuple[tuple[type, ...], ...] = ((CompleteExt,), (WriteBoot,))
 
 

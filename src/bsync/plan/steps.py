@@ -5,6 +5,7 @@
     MakeExt       a new filesystem, marked incomplete from the start
     MarkExt       an existing mirror, marked incomplete
     MakeSwap      a new swap area
+    GrowExt       a mirror made larger, up to the end of its partition
     CopyFiles     what differs, or everything
     CopyRaw       contents of unknown kind, byte by byte
     CompleteExt   the mark is taken away
@@ -80,6 +81,17 @@ class MarkExt:
 
 
 @dataclass(frozen=True)
+class GrowExt:
+    """Let the mirror, marked already, have as many `blocks` as its partition holds."""
+
+    place: Place
+    blocks: int
+    size: int  # bytes that these are
+    reason: str
+    cost: int = 0
+
+
+@dataclass(frozen=True)
 class CopyFiles:
     """Make the files of one filesystem those of the other.  `cost` is the most it may be."""
 
@@ -136,7 +148,7 @@ class WriteBoot:
         return len(self.boot_code) + len(self.gap)
 
 
-Making = MakeExt | MarkExt | MakeSwap
+Making = MakeExt | MarkExt | MakeSwap | GrowExt
 Copying = CopyFiles | CopyRaw
 Step = Disarm | WriteTable | Making | Copying | CompleteExt | WriteBoot
 

@@ -59,8 +59,7 @@ def shape(source: Superblock, size: int) -> Shape:
     resize2fs would grow them) where the destination is larger; otherwise as many as the
     size allows, but never fewer than are in use.
     """
-    limit = 1 << (48 if "64bit" in source.features else 32)
-    blocks = min(size // source.block_size, limit - 1)
+    blocks = min(size // source.block_size, _most_blocks(source))
     groups = _groups(source, blocks)
     fewest = source.used_inodes + source.used_inodes // 20 + 16
     proportional, fewest, as_many = (
@@ -83,6 +82,20 @@ def needed(source: Superblock, size: int) -> int:
 def fits(source: Superblock, size: int) -> bool:
     """Whether the files of `source` fit on `size` bytes."""
     return size >= source.size or needed(source, size) <= size
+
+
+def grown(source: Superblock, present: Superblock, size: int) -> int:
+    """Blocks of the mirror `present` once resize2fs lets it fill `size` bytes; 0 if the contents
+    of `source` would not fit then, or it cannot be grown."""
+    blocks = min(size // present.block_size, _most_blocks(present))
+    if blocks <= present.blocks or "bigalloc" in present.features:  # resize2fs does not trust it
+        return 0
+    groups = max(1, blocks // present.blocks_per_group)  # a small last one may be left out
+    inodes = present.inodes_per_group * groups
+    size = blocks * present.block_size
+    made = Shape(size // source.block_size, inodes, present.journal_size)
+    fits = size >= source.size or _room(source, made) <= size
+    return blocks if fits and source.used_inodes <= inodes else 0
 
 
 def smallest(source: Superblock) -> int:
@@ -176,6 +189,10 @@ def _type(source: Superblock) -> str:
     if "has_journal" not in source.features:
         return "ext2" if not source.features & {"extent", "flex_bg"} else "ext4"
     return "ext4" if source.features & {"extent", "flex_bg", "64bit"} else "ext3"
+
+
+def _most_blocks(source: Superblock) -> int:
+    return (1 << (48 if "64bit" in source.features else 32)) - 1
 
 
 def _groups(source: Superblock, blocks: int) -> int:
