@@ -69,8 +69,22 @@ def make_plan(source: Side, destination: Side, options: Options) -> Plan:
             _plan_bare(draft, source, destination, content, options)
         case Disk() as disk:
             _plan_disk(draft, disk, destination.layout, options)
+    _check_sectors(draft.steps, source.layout, destination.layout)
     ordered = sorted(draft.steps, key=_phase)
     return Plan(source, destination, tuple(ordered), tuple(draft.destroys), tuple(draft.notes))
+
+
+def _check_sectors(steps: list[Step], source: Layout, destination: Layout) -> None:
+    """Raise `Refused` where a filesystem has smaller blocks than the disk that it is to be
+    mounted on has sectors."""
+    for step in (step for step in steps if isinstance(step, CopyFiles)):
+        block = step.source.superblock.block_size
+        for role, disk in (("source", source), ("destination", destination)):
+            if block < disk.sector_size:
+                raise Refused(
+                    f"{step.place.name} has blocks of {block} bytes, and the {role} has sectors "
+                    f"of {disk.sector_size}: such a filesystem cannot be mounted there",
+                )
 
 
 def _phase(step: Step) -> int:
