@@ -22,8 +22,8 @@ TABLES = {
 @contextlib.contextmanager
 def disk_of(image: Path, sector: int, *mode: str) -> Iterator[str]:
     """The image as a disk with sectors of that many bytes."""
-    words = ("losetup", "--find", "--show", "--sector-size", str(sector), *mode, image)
-    device = call(*words).strip()
+    words = ("losetup", "--find", "--show", "--sector-size", str(sector), *mode)
+    device = call(*words, image).strip()
     try:
         yield device
     finally:
