@@ -27,6 +27,7 @@ _MOUNT_OPTIONS = (
     "discard", "nodelalloc",
 )  # fmt: skip
 _MAX_GROUP = 65528  # blocks; more than 16 bits of a group descriptor's count do not hold
+_MAX_MMP = 300  # seconds; mke2fs takes no more
 _JOURNAL_MODES = ("journal_data", "journal_data_ordered", "journal_data_writeback")
 _ERRORS = {1: "continue", 2: "remount-ro", 3: "panic"}
 _HASHES = {0: "legacy", 1: "half_md4", 2: "tea", 3: "legacy", 4: "half_md4", 5: "tea"}
@@ -113,6 +114,8 @@ def mke2fs_arguments(source: Superblock, made: Shape, device: str) -> list[str]:
     """The command that makes a filesystem like `source` on `device`, marked incomplete."""
     extended = ["nodiscard", "lazy_itable_init=1", "lazy_journal_init=1"]
     extended.append(f"hash_seed={source.hash_seed}")
+    if 0 < source.mmp_interval <= _MAX_MMP:
+        extended.append(f"mmp_update_interval={source.mmp_interval}")
     quotas = zip(("usrquota", "grpquota", "prjquota"), source.quota_inodes, strict=True)
     kinds = [name for name, inode in quotas if inode]
     if kinds and "quota" in source.features:

@@ -82,6 +82,7 @@ class Superblock:
     reserved_uid: int
     reserved_gid: int
     quota_inodes: tuple[int, int, int]  # user, group, project; 0: none
+    mmp_interval: int = 0  # seconds between two signs of life (mmp); 0: the default
 
     @property
     def size(self) -> int:
@@ -156,6 +157,7 @@ def _fields(data: bytes, features: frozenset[str]) -> Superblock:
         reserved_uid=_int(data, 0x50, 2),
         reserved_gid=_int(data, 0x52, 2),
         quota_inodes=(_int(data, 0x240, 4), _int(data, 0x244, 4), _int(data, 0x26C, 4)),
+        mmp_interval=_int(data, 0x166, 2) if "mmp" in features else 0,
     )
 
 
