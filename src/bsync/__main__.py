@@ -51,10 +51,12 @@ def _run() -> int:
     except click.ClickException as error:
         say_error(Usage(error.format_message(), "bsync --help shows commands and options"))
         return Status.USAGE
-    except (Stopped, click.Abort) as error:
-        status = error.status if isinstance(error, Stopped) else Status.INTERRUPTED
-        say_error(BsyncError(MEANING[status]))
-        return status
+    except Stopped as error:
+        say_error(BsyncError(error.message, error.hint))
+        return error.status
+    except click.Abort:
+        say_error(BsyncError(MEANING[Status.INTERRUPTED]))
+        return Status.INTERRUPTED
     except Exception as error:
         if os.environ.get("BSYNC_DEBUG"):
             raise

@@ -41,8 +41,33 @@ class Size(click.ParamType):  # type: ignore[type-arg, unused-ignore]
             self.fail(f"{error.message}: {error.hint}", param, ctx)
 
 
-class Commands(click.Group):
+def _show_help(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    """Click's own way ends with an error where the output cannot be written."""
+    if wanted and not ctx.resilient_parsing:
+        say(ctx.get_help())
+        ctx.exit()
+
+
+def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        say(f"bsync {__version__}")
+        ctx.exit()
+
+
+class Command(click.Command):
+    """A command whose help is said as all else is."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = _show_help
+        return option
+
+
+class Commands(Command, click.Group):
     """A group whose first word may be left out: `bsync SRC DEST` is `bsync clone SRC DEST`."""
+
+    command_class = Command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args and not ctx.resilient_parsing:
@@ -120,7 +145,14 @@ def _planning(function: _Command) -> _Command:
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)
-@click.version_option(__version__, prog_name="bsync", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def main() -> None:
     """Clone and synchronise disks at the filesystem level.
 

@@ -41,6 +41,9 @@ MEANING: dict[Status, str] = {
 }
 
 
+LEFT = "something could not be released: bsync recover tries again"
+
+
 class BsyncError(Exception):
     """An expected failure: `message` is one line, `hint` says what the user can do."""
 
@@ -51,6 +54,10 @@ class BsyncError(Exception):
         super().__init__(message)
         self.message = " ".join(message.split())
         self.hint = " ".join(hint.split())
+
+    def left_something(self) -> None:
+        """Say beside the hint that not everything could be released."""
+        self.hint = "; ".join(filter(None, (self.hint, LEFT)))
 
 
 class Usage(BsyncError):
@@ -97,6 +104,16 @@ class Stopped(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = signal.Signals(number)
+        self.hint = ""
+
+    def left_something(self) -> None:
+        """Say that not everything could be released."""
+        self.hint = LEFT
+
+    @property
+    def message(self) -> str:
+        """One line for people."""
+        return MEANING[self.status].partition(";" if self.hint else "\n")[0]
 
     @property
     def status(self) -> Status:

@@ -31,6 +31,7 @@ from bsync.plan.steps import (
     CopyFiles,
     CopyRaw,
     Disarm,
+    GrowExt,
     MakeFilesystem,
     MakeSwap,
     MarkBlocks,
@@ -48,6 +49,7 @@ from bsync.units import count_text, size_text
 _PROGRAMS: dict[type[Step], tuple[str, ...]] = {
     WriteTable: ("sfdisk", "wipefs"),
     MakeFilesystem: ("wipefs", "blkdiscard"),
+    GrowExt: ("e2fsck", "resize2fs"),
     CopyFiles: ("rsync", "mount", "umount", "sync"),
     MakeSwap: ("mkswap", "wipefs"),
     MarkBlocks: ("wipefs", "blkdiscard"),
@@ -180,12 +182,8 @@ def _carry_out(step: Step, context: Context, advance: Advance) -> tuple[Transfer
             _write_boot(step, context)
         case WriteTable():
             _write_table(step, context)
-        case MakeFilesystem():
+        case MakeFilesystem() | MarkFilesystem() | GrowExt() | MakeSwap():
             _make(step, context)
-        case MarkFilesystem():
-            _mark(step, context)
-        case MakeSwap():
-            _make_swap(step, context)
         case CopyFiles():
             return _copy_files(step, context, advance)
         case MarkBlocks() | CopyBlocks() | CompleteBlocks():
@@ -195,6 +193,18 @@ def _carry_out(step: Step, context: Context, advance: Advance) -> tuple[Transfer
         case CompleteFilesystem():
             _complete(step, context)
     return Transfer(), "done"
+
+
+def _make(step: MakeFilesystem | MarkFilesystem | GrowExt | MakeSwap, context: Context) -> None:
+    match step:
+        case MakeFilesystem():
+            _make_filesystem(step, context)
+        case MarkFilesystem():
+            _mark(step, context)
+        case GrowExt():
+            _grow_ext(step, context)
+        case MakeSwap():
+            _make_swap(step, context)
 
 
 def _target(context: Context, extent: Extent) -> contextlib.AbstractContextManager[str]:
@@ -242,7 +252,7 @@ def _make_swap(step: MakeSwap, context: Context) -> None:
         run(*mkswap_arguments(step.source, device))
 
 
-def _make(step: MakeFilesystem, context: Context) -> None:
+def _make_filesystem(step: MakeFilesystem, context: Context) -> None:
     source, kind = step.source, kind_of(step.source)
     with _target(context, step.place.destination) as device:
         _wipe(device)
@@ -276,6 +286,16 @@ def _repair(device: str, step: MarkFilesystem) -> None:
             f"{step.place.name} of the destination is damaged: {error.message}",
             "erase it with wipefs -a, and run again: it will be made anew",
         ) from None
+
+
+def _grow_ext(step: GrowExt, context: Context) -> None:
+    """Grow it; a run that is killed meanwhile leaves what nobody need repair."""
+    beginning = context.destination.read(step.place.destination.start, len(SECTOR))
+    with _target(context, step.place.destination) as device:
+        run("e2fsck", "-f", "-p", device, ok=(0, 1))
+        overwrite_start(device, SECTOR)
+        run("resize2fs", device, str(step.blocks))
+        overwrite_start(device, beginning)
 
 
 def _complete(step: CompleteFilesystem, context: Context) -> None:

@@ -24,6 +24,7 @@ from bsync.plan.steps import (
     CopyFiles,
     CopyRaw,
     Disarm,
+    GrowExt,
     MakeFilesystem,
     MakeSwap,
     MarkBlocks,
@@ -40,8 +41,9 @@ from bsync.units import size_text
 def title(step: Step) -> str:
     """What a step does, in a few words."""
     match step:
-        case Disarm():
-            return "boot code: say that the clone is incomplete"
+        case Disarm() | WriteBoot():
+            incomplete = isinstance(step, Disarm)
+            return f"boot code: {'say that the clone is incomplete' if incomplete else 'write it'}"
         case WriteTable(kind=kind, script=script):
             return f"table: {'make' if script else 'copy'} the {kind} partition table"
         case MakeFilesystem(place=place, source=source) | MakeSwap(place=place, source=source):
@@ -50,14 +52,14 @@ def title(step: Step) -> str:
             return f"{place.name}: mark the mirror incomplete"
         case MarkBlocks() | CopyBlocks() | CompleteBlocks():
             return _blocks_title(step)
+        case GrowExt(place=place, size=size):
+            return f"{place.name}: grow the mirror to {size_text(size)}"
         case CopyFiles(place=place, fresh=fresh):
             return f"{place.name}: {'copy all files' if fresh else 'synchronise files'}"
         case CopyRaw(place=place, what=what):
             return f"{place.name}: copy {what} byte by byte"
         case CompleteFilesystem(place=place, source=source):
             return f"{place.name}: complete, UUID {source.uuid}"
-        case WriteBoot():
-            return "boot code: write it"
 
 
 def _blocks_title(step: MarkBlocks | CopyBlocks | CompleteBlocks) -> str:

@@ -21,7 +21,8 @@ from typing import ClassVar, Protocol, TypeVar
 from bsync.deferred import deferred
 from bsync.errors import BsyncError, Stopped, Unavailable
 
-ROOT = Path(os.environ.get("BSYNC_RUNTIME_DIR") or "/run/bsync")
+# As the kernel names what is mounted below it: whole, and without symbolic links.
+ROOT = Path(os.path.realpath(os.environ.get("BSYNC_RUNTIME_DIR") or "/run/bsync"))
 
 Facts = dict[str, str | int | bool]
 

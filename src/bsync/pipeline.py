@@ -15,7 +15,7 @@ from bsync.acquire.block import Device
 from bsync.acquire.mount import private_namespace
 from bsync.acquire.opening import Means, Role, opened
 from bsync.engines.rsync import Transfer
-from bsync.errors import CopyFailed, Different, Refused, Unreleased
+from bsync.errors import BsyncError, CopyFailed, Different, Refused, Stopped, Unreleased
 from bsync.events import Emit, Finished, Noticed, Planned
 from bsync.execute import execute
 from bsync.layout import Side
@@ -158,7 +158,12 @@ def _ledger_if_needed(*words: str) -> contextlib.AbstractContextManager[ledgers.
 def _ledger() -> Iterator[ledgers.Ledger]:
     """A ledger; whatever could not be released is said once nothing worse is being said."""
     with ledgers.opened() as ledger:
-        yield ledger
+        try:
+            yield ledger
+        except (BsyncError, Stopped) as error:
+            if ledger.failures:
+                error.left_something()
+            raise
     if ledger.failures:
         raise Unreleased("; ".join(ledger.failures), "bsync recover tries again")
 

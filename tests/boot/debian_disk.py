@@ -9,16 +9,14 @@ Everything is written at an offset into one plain file: no loop device and no
 mount is needed.  It has to run as root, for the files to belong to root.
 """
 
-import fcntl
-import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from kept import kept
 
 MIB: Final = 1024**2
 SECTOR: Final = 512
@@ -144,48 +142,11 @@ def debian_disk() -> Path:
 
     A change of this file makes another image, beside the former one.
     """
-    key = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
-    folder = _cache() / f"debian-{key}"
-    with _locked(folder.with_suffix(".lock")):
-        if not folder.exists():
-            _build_beside(folder)
-    return folder / "disk.img"
+    return kept("debian", (Path(__file__),), _build) / "disk.img"
 
 
-def _cache() -> Path:
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(os.environ.get("BSYNC_TEST_CACHE") or user / "bsync-tests")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder.absolute()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one run build while the others wait; the lock ends with its process."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _build_beside(folder: Path) -> None:
-    """Build under another name: what bears the name is complete."""
-    for left in folder.parent.glob(f"{folder.name}.building-*"):
-        shutil.rmtree(left, ignore_errors=True)  # a killed run's: we hold the lock
-    work = folder.with_suffix(f".building-{os.getpid()}")
-    work.mkdir()
-    try:
-        finished = _build(work)
-        result = work / "result"
-        result.mkdir()
-        finished.chmod(0o444)
-        finished.rename(result / "disk.img")
-        result.rename(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _build(work: Path) -> Path:
-    root, home, disk = work / "root", work / "home", work / "disk.img"
+def _build(work: Path, result: Path) -> None:
+    root, home, disk = work / "root", work / "home", result / "disk.img"
     _make_system(root)
     _make_home(home)
     with disk.open("wb") as file:
@@ -195,7 +156,7 @@ def _build(work: Path) -> Path:
     _write_filesystem(disk, ROOT, root)
     _write_filesystem(disk, HOME, home)
     _write_swap(disk, work)
-    return disk
+    disk.chmod(0o444)
 
 
 def _make_system(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -42,6 +43,23 @@ def test_the_version(lab: Lab) -> None:
     from bsync import __version__
 
     assert lab.bsync("--version").out == f"bsync {__version__}\n"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["clone", "--help"], ["--version"]])
+def test_output_that_cannot_be_written_is_no_error(lab: Lab, words: list[str]) -> None:
+    reading, closed = os.pipe()
+    os.close(reading)
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        for stream in (closed, full):
+            run = subprocess.run(
+                [sys.executable, "-m", "bsync", *words],
+                env=lab.environment, stdout=stream, stderr=subprocess.PIPE, text=True, check=False,
+            )  # fmt: skip
+            assert (run.returncode, run.stderr) == (0, "")
+    finally:
+        os.close(closed)
+        os.close(full)
 
 
 def test_a_command_is_never_taken_for_a_device(lab: Lab) -> None:

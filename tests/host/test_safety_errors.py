@@ -191,6 +191,19 @@ def test_a_directory_for_ledgers_that_cannot_be_made(lab: Lab) -> None:
     lab.runtime.unlink()
 
 
+@pytest.mark.parametrize("name", ["with blanks", "back\\slash", "new\nline", "a,comma", "link"])
+def test_a_directory_for_ledgers_may_have_any_name(lab: Lab, name: str) -> None:
+    """And is one thing by whatever path, since the kernel knows only one."""
+    (lab.folder / "link").symlink_to("elsewhere")
+    (lab.folder / "elsewhere").mkdir()
+    one, other = source(lab), target(lab)
+    for runtime in (os.path.relpath(lab.folder / name), str(lab.folder / name)):
+        lab.environment["BSYNC_RUNTIME_DIR"] = runtime
+        lab.bsync("--yes", one, other)
+        lab.bsync("verify", one, other)
+    assert [path.name for path in (lab.folder / name).iterdir()] == ["lock"]
+
+
 def test_a_tool_that_fails_is_named(lab: Lab) -> None:
     lab.stand_in("blkid", "exit 1", when="--probe")
     run = lab.bsync(source(lab), target(lab), status=4)

@@ -87,6 +87,7 @@ def test_a_destination_that_stays_busy_is_a_failed_copy(lab: Lab) -> None:
     run = lab.impatient(case.source, target)
     assert run.status == 5, run
     assert "still mounted" in run.err
+    assert "bsync recover" in run.err
     path.unlink()
     assert any(what.startswith("ledger") for what in lab.left())
     lab.bsync("recover")
@@ -107,6 +108,21 @@ def test_a_source_that_stays_busy_is_said_after_a_good_copy(lab: Lab) -> None:
     assert "released mount" in recovered.out
     lab.assert_all_goes()
     lab.bsync("verify", source, target)
+
+
+def test_an_interrupted_run_does_not_say_that_all_was_released_if_it_was_not(lab: Lab) -> None:
+    source, target = bare(lab), lab.image("target.img", BARE_SIZE)
+    path = lab.stand_in("umount", "echo 'umount: target is busy' >&2; exit 32", "source-")
+    stop = lab.stand_in("rsync", 'kill -TERM "$PPID"; sleep 1000', when="progress2")
+    run = lab.impatient(source, target)
+    assert run.status == 143, run
+    assert "terminated" in run.err
+    assert "everything released" not in run.err
+    assert "bsync recover" in run.err
+    path.unlink()
+    stop.unlink()
+    lab.bsync("recover")
+    lab.assert_all_goes()
 
 
 def test_what_cannot_be_released_by_recover_is_said(lab: Lab) -> None:

@@ -3,12 +3,13 @@ since nothing is lost with what is there."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from shutil import which
 
 import pytest
 from aftermath import inspect
-from lab import MIB, Lab, Part, digest
+from lab import MIB, Lab, Part, call, digest
 from small_disks import BARE_SIZE, bare, overwrite
 
 BEGUN = "an unfinished clone"
@@ -93,3 +94,21 @@ def test_killed_when_sfdisk_has_written_only_the_table_at_the_end(lab: Lab) -> N
     sfdisk.unlink()
     assert inspect(lab, target)["content"]["kind"] == BEGUN
     completed(lab, source, target, part)
+
+
+def test_killed_while_a_mirror_grows(lab: Lab) -> None:
+    """What resize2fs leaves half-way is not for e2fsck to mend: it is made anew."""
+    source, target = bare(lab), lab.image("target.img", BARE_SIZE)
+    lab.bsync(source, target)
+    for image in (source, target):
+        os.truncate(image, 4 * BARE_SIZE)
+    with lab.attached(source) as device:
+        call("e2fsck", "-f", "-p", device, ok=(0, 1))
+        call("resize2fs", device)
+    with lab.mounted(source) as tree:
+        (tree / "large").write_bytes(bytes(range(256)) * (BARE_SIZE // 256))
+    cut = lab.stand_in("resize2fs", 'kill -9 "$PPID"; exit', when="/dev/loop")
+    assert lab.start(source, target).wait() == KILLED
+    cut.unlink()
+    assert inspect(lab, target)["content"]["kind"] == BEGUN
+    completed(lab, source, target)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from disks import MIB, assert_clone, fill, names, read, write
-from lab import Lab, Part, call
+from lab import Lab, Part, call, digest
 from trees import assert_same_tree
 
 from bsync.filesystems.ext import mark
@@ -272,3 +272,60 @@ def test_partition_that_grew_on_the_source(lab: Lab) -> None:
         (tree / "new").write_text("x")
     assert "done: 1 file, 1 byte transferred" in lab.bsync(source, target).out
     assert_same_tree(lab, source, target)
+
+
+def outgrown(lab: Lab, options: tuple[str, ...] = (), kind: str = "ext4") -> tuple[Path, Path]:
+    """A source of twice its former size, and fuller than its mirror of old could be."""
+    source, target = lab.image("small.img", 16 * MIB), lab.image("target.img", 16 * MIB)
+    lab.make(source, None, "mke2fs", "-q", "-t", kind, *options)
+    with lab.mounted(source) as tree:
+        (tree / "old").write_text("old")
+    lab.bsync(source, target)
+    for image in (source, target):
+        os.truncate(image, 64 * MIB)
+    with lab.attached(source) as device:
+        call("e2fsck", "-f", "-p", device, ok=(0, 1))
+        call("resize2fs", device)
+    with lab.mounted(source) as tree:
+        (tree / "new").write_bytes(os.urandom(24 * MIB))
+    return source, target
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("ext4", ()),
+        ("ext2", ("-b", "1024", "-O", "^resize_inode")),
+        ("ext4", ("-O", "64bit,metadata_csum,^resize_inode,meta_bg", "-b", "4096")),
+    ],
+)
+def test_a_mirror_grows_with_its_source(lab: Lab, kind: str, options: tuple[str, ...]) -> None:
+    source, target = outgrown(lab, options, kind)
+    write(target, 0, b"boot block of the mirror".ljust(1024, b"!"))
+    planned = lab.bsync("plan", source, target).out
+    assert "grow the mirror to 64 MiB (the source outgrew it, and its partition has" in planned
+    assert "this destroys" not in planned
+
+    inode = inode_of(lab, target, "old")
+    assert "done: 1 file, 24 MiB transferred" in lab.bsync(source, target).out
+    assert inode_of(lab, target, "old") == inode, "it is still the same filesystem"
+    assert read(target, 0, 1024).startswith(b"boot block of the mirror!")
+    lab.assert_clean(target)
+    lab.bsync("verify", source, target)
+    again = lab.bsync(source, target).out
+    assert "grow the" not in again
+    assert "done: 0 files, 0 bytes transferred" in again
+
+
+def inode_of(lab: Lab, image: Path, name: str) -> tuple[int, int]:
+    with lab.mounted(image, read_only=True) as tree:
+        status = (tree / name).stat()
+        return status.st_ino, status.st_ctime_ns
+
+
+def test_a_mirror_that_may_not_grow_enough_is_refused(lab: Lab) -> None:
+    source, target = outgrown(lab)
+    os.truncate(target, 24 * MIB)
+    before = digest(target)
+    assert "the files need" in lab.bsync("--yes", source, target, status=3).err
+    assert digest(target) == before

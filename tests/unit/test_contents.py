@@ -15,6 +15,7 @@ from bsync.plan.steps import (
     CompleteFilesystem,
     CopyFiles,
     CopyRaw,
+    GrowExt,
     MakeFilesystem,
     MakeSwap,
     MarkFilesystem,
@@ -89,6 +90,24 @@ def test_a_mirror_is_synchronised(there: Ext) -> None:
     assert not copy.checksum
 
 
+def test_a_mirror_that_its_source_outgrew_grows_if_its_partition_lets_it() -> None:
+    large = builders.ext(blocks=65536, free_blocks=16384)  # 192 MiB in use
+    small = builders.ext(blocks=16384)  # 64 MiB
+    steps = planned(large, small, size=512 * MIB)
+    assert kinds(steps) == [MarkFilesystem, GrowExt, CopyFiles, CompleteFilesystem]
+    assert not steps.destroys
+    assert "the files need" in refusal(large, small, size=128 * MIB)
+    assert "the files need" in refusal(large, small, size=64 * MIB)
+    features = small.superblock.features | {"bigalloc"}
+    rigid = builders.ext(blocks=16384, features=features)
+    assert "the files need" in refusal(large, rigid, size=512 * MIB)
+    assert kinds(planned(small, small, size=512 * MIB)) == [
+        MarkFilesystem,
+        CopyFiles,
+        CompleteFilesystem,
+    ]
+
+
 def test_a_mirror_that_was_cut_off_is_compared_by_contents() -> None:
     _, copy, _ = planned(builders.ext(), builders.ext(state=0)).steps
     assert isinstance(copy, CopyFiles)
@@ -159,7 +178,7 @@ def test_a_smaller_destination_needs_room_for_what_is_used() -> None:
 def test_a_smaller_mirror_that_is_too_full_is_refused() -> None:
     source = builders.ext(free_blocks=0)
     there = builders.ext(blocks=8192, free_blocks=100)
-    assert "the files need" in refusal(source, there)
+    assert "the files need" in refusal(source, there, 8192 * 4096)
     crowded = builders.ext(inodes=32, inodes_per_group=32, free_inodes=1)
     assert "the files need" in refusal(builders.ext(), crowded)
 

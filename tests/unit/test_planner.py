@@ -24,6 +24,7 @@ from bsync.plan.steps import (
     CopyFiles,
     CopyRaw,
     Disarm,
+    GrowExt,
     MakeFilesystem,
     MakeSwap,
     MarkBlocks,
@@ -53,8 +54,9 @@ def places(plan: Plan, *kinds: type) -> list[int]:
 def order(plan: Plan) -> Iterator[tuple[int, Step]]:
     ranks: dict[type, int] = {
         WriteTable: 0, Disarm: 1, MakeFilesystem: 2, MarkFilesystem: 2, MarkBlocks: 2, MakeSwap: 2,
-        CopyFiles: 3, CopyBlocks: 3, CopyRaw: 3, CompleteFilesystem: 4, CompleteBlocks: 4,
-        WriteBoot: 5,
+        GrowExt: 3,
+        CopyFiles: 4, CopyBlocks: 4, CopyRaw: 4, CompleteFilesystem: 5, CompleteBlocks: 5,
+        WriteBoot: 6,
     }  # fmt: skip
     return ((ranks[type(step)], step) for step in plan.steps)
 
@@ -265,3 +267,17 @@ def test_labels_cannot_forge_a_plan() -> None:
         plan_text(planned(bare(ext()), bare())).splitlines()
     )
     assert "\x1b" not in plan_text(plan)
+
+
+def test_blank_partitions_are_nobodys_loss() -> None:
+    there = side(dos(part(1, 1, 32), part(2, 40, 32, Foreign("vfat"))))
+    for source in (side(dos(part(3, 1, 128, ext()))), bare(ext())):
+        said = "\n".join(make_plan(source, there, Options()).destroys)
+        assert "dos table" in said
+        assert "partition 2: vfat" in said
+        assert "partition 1" not in said
+
+
+def test_why_a_table_is_written_is_said_once() -> None:
+    text = plan_text(make_plan(side(dos(part(1, 1, 32, ext(blocks=4096)))), bare(), Options()))
+    assert text.count("the destination has no table") == 1

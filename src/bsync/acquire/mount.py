@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -92,8 +93,13 @@ class Mount:
 
     def _is_mounted(self) -> bool:
         """Whether our directory is a mount point, as the kernel writes it in mountinfo(5)."""
-        lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-        return any(line.split(" ")[4] == self.target for line in lines)
+        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").split("\n")[:-1]
+        return any(_unescaped(line.split(" ")[4]) == self.target for line in lines)
+
+
+def _unescaped(field: str) -> str:
+    """A path as it is: mountinfo writes blanks and backslashes in octal."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from bsync.errors import Refused
 from bsync.filesystems import mark
+from bsync.filesystems.ext import make
 from bsync.filesystems.kinds import kind_of
 from bsync.layout import Blank, Content, Ext, Filesystem, Foreign, Swap, describe
 from bsync.plan import blocks
@@ -13,6 +14,7 @@ from bsync.plan.steps import (
     CompleteFilesystem,
     CopyFiles,
     CopyRaw,
+    GrowExt,
     MakeFilesystem,
     MakeSwap,
     MarkFilesystem,
@@ -184,21 +186,40 @@ def _synchronise(
     place: Place, source: Filesystem, there: Filesystem, notes: tuple[str, ...], checksum: bool,
     instead: str,
 ) -> Steps:  # fmt: skip
-    kind = kind_of(source)
-    if not kind.fits_into(source, there):
-        raise _too_small(place, source, there.size)
+    grow = _growth(place, source, there)
     marked = mark.is_marked(there)
     reason = "an unfinished mirror of this source" if marked else "a mirror of this source"
     copied = f"only what changed{instead}"
     if not there.clean:  # after a power cut, sizes and times may be right and data missing
         copied, checksum = "what differs by contents, since the mirror was cut off", True
-    steps = (
+    steps: tuple[Step, ...] = (
         MarkFilesystem(place, source, there, f"the destination is {reason}"),
+        *grow,
         CopyFiles(place, source, fresh=False, reason=copied, cost=source.used, checksum=checksum),
         CompleteFilesystem(place, source, "UUID and label of the source"),
     )
     emptied = () if marked else _emptied(place, source, there)
     return Steps(steps, emptied, (*notes, *_unlike(place, source, there)))
+
+
+def _growth(place: Place, source: Filesystem, there: Filesystem) -> tuple[GrowExt, ...]:
+    """The step that makes room for a source that outgrew its mirror.  Raises `Refused` where
+    there is not enough."""
+    if kind_of(source).fits_into(source, there):
+        return ()
+    if not (isinstance(source, Ext) and isinstance(there, Ext)):
+        raise _too_small(place, source, there.size)
+    sb, present = source.superblock, there.superblock
+    size = place.destination.size
+    blocks = make.grown(sb, present, size)
+    if blocks:
+        reason = "the source outgrew it, and its partition has room"
+        return (GrowExt(place, blocks, blocks * present.block_size, reason),)
+    need, have = both_sizes(make.needed(sb, present.size), present.size)
+    hint = "wipefs -a on it lets it be made anew" if make.fits(sb, size) else ""
+    if sb.used_inodes > present.inodes:
+        need, have = f"{sb.used_inodes:,} inodes", f"{present.inodes:,}"
+    raise Refused(f"{place.name}: the files need {need}, the destination has {have}", hint)
 
 
 def _emptied(place: Place, source: Filesystem, there: Content) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from bsync.plan.steps import (
     CopyFiles,
     CopyRaw,
     Disarm,
+    GrowExt,
     MakeFilesystem,
     MakeSwap,
     MarkBlocks,
@@ -44,6 +45,7 @@ _BEFORE: tuple[tuple[type, ...], ...] = (
     (WriteTable,),
     (Disarm,),
     (MakeFilesystem, MarkFilesystem, MarkBlocks, MakeSwap),
+    (GrowExt,),
 )
 _AFTER: tuple[tuple[type, ...], ...] = (
     (CompleteFilesystem, CompleteBlocks), (WriteBoot,),
@@ -72,8 +74,22 @@ def make_plan(source: Side, destination: Side, options: Options) -> Plan:
             _plan_bare(draft, source, destination, content, options)
         case Disk() as disk:
             _plan_disk(draft, disk, destination.layout, options)
+    _check_sectors(draft.steps, source.layout, destination.layout)
     ordered = sorted(draft.steps, key=_phase)
     return Plan(source, destination, tuple(ordered), tuple(draft.destroys), tuple(draft.notes))
+
+
+def _check_sectors(steps: list[Step], source: Layout, destination: Layout) -> None:
+    """Raise `Refused` where a filesystem has smaller blocks than the disk that it is to be
+    mounted on has sectors."""
+    for step in (step for step in steps if isinstance(step, CopyFiles | CopyBlocks)):
+        block = step.source.superblock.block_size
+        for role, disk in (("source", source), ("destination", destination)):
+            if block < disk.sector_size:
+                raise Refused(
+                    f"{step.place.name} has blocks of {block} bytes, and the {role} has sectors "
+                    f"of {disk.sector_size}: such a filesystem cannot be mounted there",
+                )
 
 
 def _phase(step: Step) -> int:
@@ -104,8 +120,9 @@ def _plan_disk(draft: _Draft, source: Disk, destination: Layout, options: Option
         raise Refused("the source is itself an incomplete clone", "complete it first")
     decision = decide(source, destination)
     check_boot(source, destination, decision)
-    draft.notes.append(f"table: {decision.reason}")
-    if decision.write is not None:
+    if decision.write is None:
+        draft.notes.append(f"table: {decision.reason}")
+    else:
         draft.steps.append(decision.write)
         draft.destroys += _replaced(destination, decision)
     for part in source.table.filled:
@@ -136,15 +153,19 @@ def _replaced(destination: Layout, decision: Decision) -> list[str]:
             return [f"the destination: {describe(content)}, {size_text(destination.size)}"]
         case Disk() as disk:
             kept = set(decision.extents.values())
-            lost = [part for part in disk.table.filled if part.extent not in kept]
+            lost = [part for part in _occupied(disk) if part.extent not in kept]
             return [f"the destination's {disk.table.kind} table", *map(_lost, lost)]
 
 
 def _whole_table(disk: Disk) -> str:
     parts = count_text(len(disk.table.partitions), "partition")
-    return f"the destination's {disk.table.kind} table with {parts}: " + "; ".join(
-        _lost(part) for part in disk.table.filled
-    )
+    table = f"the destination's {disk.table.kind} table with {parts}"
+    return ": ".join(filter(None, (table, "; ".join(map(_lost, _occupied(disk))))))
+
+
+def _occupied(disk: Disk) -> list[Partition]:
+    """The partitions in which there is something to be lost."""
+    return [part for part in disk.table.filled if not isinstance(part.content, Blank)]
 
 
 def _lost(part: Partition) -> str:

@@ -6,6 +6,7 @@
     MarkFilesystem      an existing mirror, marked incomplete
     MarkBlocks          a place for a clone by blocks, marked incomplete
     MakeSwap            a new swap area
+    GrowExt             a mirror made larger, up to the end of its partition
     CopyFiles           what differs, or everything
     CopyBlocks          the same, by blocks
     CopyRaw             contents of unknown kind, byte by byte
@@ -77,6 +78,17 @@ class MarkFilesystem:
     place: Place
     source: Filesystem
     present: Filesystem
+    reason: str
+    cost: int = 0
+
+
+@dataclass(frozen=True)
+class GrowExt:
+    """Let the mirror, marked already, have as many `blocks` as its partition holds."""
+
+    place: Place
+    blocks: int
+    size: int  # bytes that these are
     reason: str
     cost: int = 0
 
@@ -184,7 +196,7 @@ class CompleteBlocks:
     cost: int = 0
 
 
-Making = MakeFilesystem | MarkFilesystem | MarkBlocks | MakeSwap
+Making = MakeFilesystem | MarkFilesystem | MarkBlocks | MakeSwap | GrowExt
 Copying = CopyFiles | CopyBlocks | CopyRaw
 Completing = CompleteFilesystem | CompleteBlocks
 Step = Disarm | WriteTable | Making | Copying | Completing | WriteBoot

@@ -27,6 +27,7 @@ _MOUNT_OPTIONS = (
     "discard", "nodelalloc",
 )  # fmt: skip
 _MAX_GROUP = 65528  # blocks; more than 16 bits of a group descriptor's count do not hold
+_MAX_MMP = 300  # seconds; mke2fs takes no more
 _JOURNAL_MODES = ("journal_data", "journal_data_ordered", "journal_data_writeback")
 _ERRORS = {1: "continue", 2: "remount-ro", 3: "panic"}
 _HASHES = {0: "legacy", 1: "half_md4", 2: "tea", 3: "legacy", 4: "half_md4", 5: "tea"}
@@ -59,8 +60,7 @@ def shape(source: Superblock, size: int) -> Shape:
     resize2fs would grow them) where the destination is larger; otherwise as many as the
     size allows, but never fewer than are in use.
     """
-    limit = 1 << (48 if "64bit" in source.features else 32)
-    blocks = min(size // source.block_size, limit - 1)
+    blocks = min(size // source.block_size, _most_blocks(source))
     groups = _groups(source, blocks)
     fewest = source.used_inodes + source.used_inodes // 20 + 16
     proportional, fewest, as_many = (
@@ -85,6 +85,20 @@ def fits(source: Superblock, size: int) -> bool:
     return size >= source.size or needed(source, size) <= size
 
 
+def grown(source: Superblock, present: Superblock, size: int) -> int:
+    """Blocks of the mirror `present` once resize2fs lets it fill `size` bytes; 0 if the contents
+    of `source` would not fit then, or it cannot be grown."""
+    blocks = min(size // present.block_size, _most_blocks(present))
+    if blocks <= present.blocks or "bigalloc" in present.features:  # resize2fs does not trust it
+        return 0
+    groups = max(1, blocks // present.blocks_per_group)  # a small last one may be left out
+    inodes = present.inodes_per_group * groups
+    size = blocks * present.block_size
+    made = Shape(size // source.block_size, inodes, present.journal_size)
+    fits = size >= source.size or _room(source, made) <= size
+    return blocks if fits and source.used_inodes <= inodes else 0
+
+
 def smallest(source: Superblock) -> int:
     """Bytes of the smallest destination, to a MiB, on which `source` fits."""
     size = MIB
@@ -100,6 +114,8 @@ def mke2fs_arguments(source: Superblock, made: Shape, device: str) -> list[str]:
     """The command that makes a filesystem like `source` on `device`, marked incomplete."""
     extended = ["nodiscard", "lazy_itable_init=1", "lazy_journal_init=1"]
     extended.append(f"hash_seed={source.hash_seed}")
+    if 0 < source.mmp_interval <= _MAX_MMP:
+        extended.append(f"mmp_update_interval={source.mmp_interval}")
     quotas = zip(("usrquota", "grpquota", "prjquota"), source.quota_inodes, strict=True)
     kinds = [name for name, inode in quotas if inode]
     if kinds and "quota" in source.features:
@@ -176,6 +192,10 @@ def _type(source: Superblock) -> str:
     if "has_journal" not in source.features:
         return "ext2" if not source.features & {"extent", "flex_bg"} else "ext4"
     return "ext4" if source.features & {"extent", "flex_bg", "64bit"} else "ext3"
+
+
+def _most_blocks(source: Superblock) -> int:
+    return (1 << (48 if "64bit" in source.features else 32)) - 1
 
 
 def _groups(source: Superblock, blocks: int) -> int:

@@ -89,6 +89,7 @@ class Superblock:
     mmp_block: int = 0  # 0: none
     made: int = 0  # seconds since 1970: when mke2fs made it, or the one it was cloned from
     written: int = 0  # seconds since 1970: the last write of the superblock
+    mmp_interval: int = 0  # seconds between two signs of life (mmp); 0: the default
 
     @property
     def size(self) -> int:
@@ -158,6 +159,7 @@ def _fields(data: bytes, features: frozenset[str]) -> Superblock:
         backup_groups=(_int(data, 0x24C, 4), _int(data, 0x250, 4)),
         mmp_block=_int(data, 0x168, 8) if "mmp" in features else 0,
         orphan_inode=_int(data, 0x280, 4) if "orphan_file" in features else 0,
+        mmp_interval=_int(data, 0x166, 2) if "mmp" in features else 0,
     )
 
 
