@@ -28,6 +28,8 @@ PURE = [
     "plan/steps", "filesystems/__init__", "filesystems/swap", "filesystems/kind",
     "filesystems/kinds", "filesystems/mark", "filesystems/ext/__init__", "filesystems/ext/kind",
     "filesystems/ext/superblock", "filesystems/ext/make", "filesystems/ext/mark",
+    "filesystems/reiserfs/__init__", "filesystems/reiserfs/kind",
+    "filesystems/reiserfs/superblock",
 ]  # fmt: skip
 ALLOWED = frozenset(
     (
