@@ -72,7 +72,10 @@ def test_mypy_finds_nothing() -> None:
 def test_mypy_finds_nothing_in_the_tests(folder: str) -> None:
     """Each folder by itself: its modules are imported flat, and each may have a conftest."""
     files = map(str, sorted((ROOT / folder).glob("*.py")))
-    checked(*python("mypy", *files), MYPYPATH=str(ROOT / "tests" / "host"))
+    checked(
+        *python("mypy", *files),
+        MYPYPATH=":".join(str(ROOT / "tests" / name) for name in ("host", "boot")),
+    )
 
 
 def test_shellcheck_finds_nothing() -> None:
