@@ -11,6 +11,7 @@ import pytest
 from lab import MIB, call, digest
 from rig import Rig
 from trees import assert_same_tree, set_flags
+from volumes import volume_group
 
 SIZE = 96 * MIB
 UUID = "11111111-2222-4333-8444-555555555555"
@@ -132,4 +133,20 @@ def test_a_journal_with_something_in_it_is_refused(rig: Rig) -> None:
     call("dd", f"if={torn}", f"of={target}", "bs=1M", "conv=notrunc", "status=none")
     rig.bsync(source, target)  # a mirror in that state is mended
     assert_same_tree(rig, source, target, options=ALL)
+    assert_sound(rig, target)
+
+
+def test_the_snapshot_of_one_in_use(rig: Rig) -> None:
+    """Its snapshot is as a power cut would leave it, and is mended as that would be."""
+    target = rig.image("target.img", SIZE)
+    with volume_group(rig.disk(0)) as group:
+        origin = group.linear("data", f"{SIZE}b")
+        call(*MADE, origin)
+        with rig.mounted_device(origin) as tree:
+            (tree / "file").write_text("as it was")
+            rig.bsync("lvm+snapshot://vg0/data", target)
+            assert "done: 0 files" in rig.bsync("lvm+snapshot://vg0/data", target).out
+        assert set(group.volumes()) == {"data"}
+    with rig.mounted(target, read_only=True) as tree:
+        assert (tree / "file").read_text() == "as it was"
     assert_sound(rig, target)
