@@ -24,24 +24,24 @@ demo: install
 	demo/demo.sh
 
 test: install
-	tools/install-packages test iscsi-user
+	tools/install-packages test iscsi-user reiserfs
 	$(PYTEST)
 
 test-unit: install
-	tools/install-packages test iscsi-user
+	tools/install-packages test iscsi-user reiserfs
 	$(PYTEST) tests/unit tests/plans
 
 test-host: install
-	tools/install-packages test iscsi-user
+	tools/install-packages test iscsi-user reiserfs
 	$(PYTEST) tests/host tests/fuzz
 
 test-boot: install
-	tools/install-packages test iscsi-user
+	tools/install-packages test iscsi-user reiserfs
 	$(PYTEST) tests/boot
 
 # `make test-vm TEST=thin` runs alone what has that in its name.
 test-vm: install
-	tools/install-packages test iscsi-user
+	tools/install-packages test iscsi-user reiserfs
 	BSYNC_VM_TEST='$(TEST)' $(PYTEST) $(if $(TEST),-k test_in_a_guest) tests/vm
 
 bench: install

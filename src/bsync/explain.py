@@ -138,7 +138,8 @@ def _content_text(content: Content) -> str:
         case Filesystem():
             clean = "" if content.clean else ", not clean"
             used = f"{size_text(content.used)} of {size_text(content.size)} used"
-            return f"{describe(content)} {content.uuid}, {used}{clean}"
+            name = " ".join(filter(None, (describe(content), content.uuid)))
+            return f"{name}, {used}{clean}"
         case Swap(uuid=uuid):
             return f"{describe(content)} {uuid}"
         case _:

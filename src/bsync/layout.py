@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from bsync.filesystems.ext.superblock import Superblock
+from bsync.filesystems.reiserfs.superblock import Superblock as ReiserSuperblock
 
 BOOT_CODE = 446  # bytes of the MBR before the partition entries, disk signature included
 BOOT_PROGRAM = 440  # bytes of them that are program; the disk signature follows
@@ -34,13 +36,32 @@ class Foreign:
     start: str = ""  # a digest of how it begins, if not with zeroes alone
 
 
-@dataclass(frozen=True)
-class Ext:
-    """An ext2, ext3 or ext4 filesystem."""
+class Facts(Protocol):
+    """What the superblock of any filesystem tells; sizes in bytes."""
 
-    kind: str
-    superblock: Superblock
-    boot_block: bool = False  # something stands in the 1024 bytes before the superblock
+    @property
+    def block_size(self) -> int: ...
+    @property
+    def uuid(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def used(self) -> int: ...
+    @property
+    def clean(self) -> bool: ...
+    @property
+    def features(self) -> frozenset[str]: ...
+
+
+@dataclass(frozen=True)
+class Filesystem:
+    """A filesystem that bsync synchronises: one of the classes below."""
+
+    kind: str  # as blkid and mount call it
+    superblock: Facts
+    boot_block: bool = False  # something stands before the superblock
 
     @property
     def uuid(self) -> str:
@@ -64,6 +85,20 @@ class Ext:
 
 
 @dataclass(frozen=True)
+class Ext(Filesystem):
+    """An ext2, ext3 or ext4 filesystem."""
+
+    superblock: Superblock
+
+
+@dataclass(frozen=True)
+class Reiser(Filesystem):
+    """A ReiserFS, version 3."""
+
+    superblock: ReiserSuperblock
+
+
+@dataclass(frozen=True)
 class Swap:
     """A swap area; `hibernated`: it holds the image of a sleeping machine."""
 
@@ -72,7 +107,6 @@ class Swap:
     hibernated: bool = False
 
 
-Filesystem = Ext  # what is synchronised: see `filesystems.kinds`
 Content = Blank | Foreign | Filesystem | Swap
 
 
@@ -178,7 +212,7 @@ def describe(content: Content) -> str:
             return "nothing"
         case Foreign(kind=kind):
             return kind or "unknown data"
-        case Ext(kind=kind):
+        case Filesystem(kind=kind):
             return " ".join(filter(None, (kind, _quoted(content.label))))
         case Swap(hibernated=True):
             return "swap with a hibernation image"

@@ -35,7 +35,8 @@ _GUARD = '[ "$PPID" = "$0" ] && exec "$@"'
 # Debian's package for each program, for the hint when one is missing.
 _PACKAGES = {
     "rsync": "rsync", "mke2fs": "e2fsprogs", "tune2fs": "e2fsprogs", "e2fsck": "e2fsprogs",
-    "debugfs": "e2fsprogs", "resize2fs": "e2fsprogs",
+    "debugfs": "e2fsprogs", "resize2fs": "e2fsprogs", "mkreiserfs": "reiserfsprogs",
+    "reiserfstune": "reiserfsprogs", "reiserfsck": "reiserfsprogs",
     "sfdisk": "fdisk", "blkid": "util-linux", "wipefs": "util-linux", "mkswap": "util-linux",
     "blkdiscard": "util-linux",
     "lsblk": "util-linux", "losetup": "mount", "mount": "mount", "umount": "mount",

@@ -46,18 +46,19 @@ class Target:
     user: str = ""
     password: str = ""
     port: int = field(default_factory=free_port)
+    address: str = "127.0.0.1"  # as in a locator: IPv6 in brackets
     _process: subprocess.Popen[bytes] | None = None
 
     @property
     def word(self) -> str:
         user = f"{self.user}@" if self.user else ""
-        return f"iscsi://{user}127.0.0.1:{self.port}/{IQN}"
+        return f"iscsi://{user}{self.address}:{self.port}/{IQN}"
 
     def start(self) -> None:
         """Start tgtd, and tell it all."""
         self._process = subprocess.Popen(
             ["tgtd", "--foreground", "--control-port", "1",
-             "--iscsi", f"portal=127.0.0.1:{self.port}"],
+             "--iscsi", f"portal={self.address}:{self.port}"],
             env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
@@ -96,11 +97,13 @@ class Target:
 
 @contextlib.contextmanager
 def serving(
-    *images: Path, read_only: bool = False, user: str = "", password: str = ""
-) -> Iterator[Target]:
+    *images: Path, read_only: bool = False, user: str = "", password: str = "",
+    address: str = "127.0.0.1",
+) -> Iterator[Target]:  # fmt: skip
     """A target with the images as its LUNs, from 1 on."""
     folder = Path(tempfile.mkdtemp(prefix="tgt-"))
-    target = Target(folder, dict(enumerate(images, 1)), read_only, user, password)
+    luns = dict(enumerate(images, 1))
+    target = Target(folder, luns, read_only, user, password, address=address)
     try:
         target.start()
         yield target

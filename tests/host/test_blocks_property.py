@@ -133,6 +133,6 @@ def test_a_synchronised_mirror_is_the_source(name: str) -> None:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
-    run_state_machine_as_test(machine, settings=chosen)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(machine, settings=chosen)
     print(f"{name}: {machine.operations} operations")  # type: ignore[attr-defined]
     assert machine.operations > 500 * EXAMPLES // 4  # type: ignore[attr-defined]

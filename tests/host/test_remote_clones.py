@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import MIB, Lab, call, digest
-from loopback_target import serving
+from lab import MIB, Lab, Run, call, digest, wait_until
+from loopback_target import free_port, serving
 from small_disks import bare, disk
 
 
@@ -28,6 +34,15 @@ def test_an_image_to_a_lun_and_back(lab: Lab) -> None:
     assert digest(lun) == before
     lab.bsync("verify", source, lun)
     lab.bsync("verify", source, back)
+
+
+def test_a_portal_with_an_ipv6_address(lab: Lab) -> None:
+    source = bare(lab)
+    lun = lab.image("lun", source.stat().st_size)
+    with serving(lun, address="[::1]") as target:
+        assert "[::1]" in target.word
+        synchronises(lab, source, target.word)
+    lab.bsync("verify", source, lun)
 
 
 def test_a_lun_to_another(lab: Lab) -> None:
@@ -85,3 +100,92 @@ def test_looking_at_a_lun(lab: Lab) -> None:
     with serving(lun) as target:
         assert "ext4" in lab.bsync("inspect", target.word).out
         assert "make ext4" in lab.bsync("plan", target.word, target_image).out
+
+
+# --- NBD ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def exported(image: Path) -> Iterator[str]:
+    """The locator of an image that nbdkit serves."""
+    port = free_port()
+    where = ("--ipaddr", "127.0.0.1", "--port", str(port))
+    process = subprocess.Popen(
+        ["nbdkit", "--foreground", "--exit-with-parent", *where, "file", image],
+        stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        listens = f":{port:04X} 00000000:0000 0A"
+        wait_until(
+            lambda: listens in Path("/proc/net/tcp").read_text(), lambda: "nbdkit does not start"
+        )  # fmt: skip
+        yield f"nbd://127.0.0.1:{port}/"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_an_image_to_an_nbd_export_and_back(lab: Lab) -> None:
+    source = disk(lab)
+    image = lab.image("export", source.stat().st_size + 8 * MIB)
+    back = lab.image("back", image.stat().st_size)
+    with exported(image) as word:
+        synchronises(lab, source, word)
+        before = digest(image)
+        synchronises(lab, word, back)
+    assert digest(image) == before
+    lab.bsync("verify", source, image)
+    lab.bsync("verify", source, back)
+
+
+# --- what goes away during a copy ---------------------------------------------------------
+
+
+def assert_honest(lab: Lab, run: Run, source: Path, lun: Path) -> None:
+    """Done and proven, or failed and said so; nothing stays."""
+    assert run.status in (0, 5), run.out + run.err
+    lab.assert_all_goes()
+    if run.status == 0:
+        lab.bsync("verify", source, lun)
+    else:
+        assert len(run.err.splitlines()) == 2, run.err
+        assert "bsync-incomplete" in lab.bsync("inspect", lun).out
+
+
+def test_a_target_that_restarts_during_a_copy(lab: Lab) -> None:
+    source = bare(lab)
+    lun = lab.image("lun", source.stat().st_size)
+    with serving(lun) as target:
+        with lab.held(source, target.word) as go_on:
+            target.kill()
+            threading.Timer(3, target.start).start()
+            run = go_on()
+        assert_honest(lab, run, source, lun)
+        synchronises(lab, source, target.word)
+    lab.assert_clean(lun)
+
+
+def test_a_daemon_that_dies_during_a_copy(lab: Lab) -> None:
+    """Its filesystem is mounted then; umount would succeed although data were lost."""
+    source = bare(lab)
+    lun = lab.image("lun", source.stat().st_size)
+    with serving(lun) as target:
+        with lab.held(source, target.word) as go_on:
+            (daemon,) = daemons(lab)
+            os.kill(daemon, signal.SIGKILL)
+            run = go_on()
+        assert run.status == 5, run.out + run.err
+        assert_honest(lab, run, source, lun)
+        synchronises(lab, source, target.word)
+    lab.assert_clean(lun)
+
+
+def daemons(lab: Lab) -> list[int]:
+    """The storage daemons of this lab's runs."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            ours = str(lab.folder).encode() in (process / "environ").read_bytes()
+            if ours and (process / "cmdline").read_bytes().startswith(b"qemu-storage-daemon"):
+                found.append(int(process.name))
+    return found

@@ -78,12 +78,13 @@ def set_flags(path: Path | bytes, letters: str) -> None:
 
 
 def assert_same_tree(
-    lab: Lab, source: Path, target: Path, here: Part | None = None, there: Part | None = None
-) -> None:
+    lab: Lab, source: Path, target: Path, here: Part | None = None, there: Part | None = None,
+    *, options: str = "",
+) -> None:  # fmt: skip
     """Both filesystems hold the same tree; holes are holes."""
     with (
-        lab.mounted(source, here, read_only=True) as one,
-        lab.mounted(target, there, read_only=True) as other,
+        lab.mounted(source, here, read_only=True, options=options) as one,
+        lab.mounted(target, there, read_only=True, options=options) as other,
     ):
         differences = list(_differences(facts(one), facts(other)))
         assert not differences, "\n".join(differences[:20])

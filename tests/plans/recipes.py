@@ -176,6 +176,27 @@ def asleep(image: Path) -> None:
     write(image, 4086, b"S1SUSPEND\0")
 
 
+def reiser(image: Path) -> None:
+    blank(image, GIB)
+    call("mkreiserfs", "-q", "-f", "-f", "-u", ROOT, "-l", "old", image)
+
+
+def reiser_mounted(image: Path) -> None:
+    """As a power cut leaves it."""
+    reiser(image)
+    write(image, 65536 + 50, struct.pack("<H", 2))
+
+
+def reiser_old(image: Path) -> None:
+    blank(image, GIB)
+    call("mkreiserfs", "-q", "-f", "-f", "--format", "3.5", image)
+
+
+def reiser_unfinished(image: Path) -> None:
+    blank(image, GIB)
+    call("mkreiserfs", "-q", "-f", "-f", "-u", mark.marker_uuid(ROOT), "-l", mark.LABEL, image)
+
+
 def only_swap(image: Path) -> None:
     blank(image, GIB)
     swap(image, 0, GIB, SWAP, "swap \u2028 space")
@@ -197,4 +218,8 @@ RECIPES: dict[str, Callable[[Path], None]] = {
     "cut-short": cut_short,
     "asleep": asleep,
     "only-swap": only_swap,
+    "reiser": reiser,
+    "reiser-mounted": reiser_mounted,
+    "reiser-old": reiser_old,
+    "reiser-unfinished": reiser_unfinished,
 }

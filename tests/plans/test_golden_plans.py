@@ -54,6 +54,12 @@ SITUATIONS: dict[str, tuple[str, str, Options]] = {
     "cut-short-refused": ("cut-short", "blank-4g", Options()),
     "damaged-table-refused": ("overlapping", "blank-16g", Options()),
     "over-a-damaged-table": ("bare", "overlapping", Options()),
+    "reiser": ("reiser", "blank-1g", Options()),
+    "reiser-again": ("reiser", "reiser", Options()),
+    "reiser-unfinished-resumed": ("reiser", "reiser-unfinished", Options()),
+    "reiser-over-ext": ("reiser", "bare", Options()),
+    "reiser-journal-refused": ("reiser-mounted", "blank-1g", Options()),
+    "reiser-old-refused": ("reiser-old", "blank-1g", Options()),
     "blank-source-refused": ("blank-1g", "blank-4g", Options()),
 }  # fmt: skip
 

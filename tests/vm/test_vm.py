@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+import machine
 import pytest
+from debian_disk import HOME, ROOT, debian_disk
+from debian_disk import MARKER as BOOTED
 from guest import CUT, GuestFailed, Result, disk, run, tail
 
 GIB = 1 << 30
@@ -30,6 +34,7 @@ WANTED = os.environ.get("BSYNC_VM_TEST", "")
 TIMEOUT = 1500.0
 AT_ONCE = 2
 MARKER = "=== the power is cut here ==="
+WITH_DEBIAN = ("test_usage",)  # modules whose guest has a bootable disk, disk3
 
 
 # --- what there is to run ---------------------------------------------------------------------
@@ -90,14 +95,31 @@ class Bench:
     def run(self, job: Job) -> str:
         """The output of the guest's pytest.  Raises `Failed`, `GuestFailed`."""
         disks = [disk(self.folder / f"disk{number}.img", GIB) for number in range(3)]
+        if job.module in WITH_DEBIAN:
+            disks.append(self.folder / "disk3.img")
+            subprocess.run(["cp", "--sparse=always", debian_disk(), disks[3]], check=True)
+            disks[3].chmod(0o600)
         module = f"{FOLDER}/{job.module}.py"
         if not job.cut:
             choice = ["-k", WANTED] if WANTED else []
-            return self._passed(self._pytest(disks, module, *choice))
+            output = self._passed(self._pytest(disks, module, *choice))
+            self._boot(disks)
+            return output
         before = self._pytest(disks, f"{module}::test_before_{job.cut}", cut=MARKER)
         if before.status != CUT:
             raise failed("the test ended before its power was cut", before)
         return self._passed(self._pytest(disks, f"{module}::test_after_{job.cut}"))
+
+    def _boot(self, disks: Sequence[Path]) -> None:
+        """Start from the disks that the guest's tests have named.  Raises `Failed`."""
+        named = self.folder / "out/boots"
+        for number in named.read_text().split() if named.exists() else []:
+            try:
+                said = machine.boot(disks[int(number)])
+            except machine.BootFailed as error:
+                raise Failed(str(error)) from None
+            if f"{BOOTED} root={ROOT.uuid} home={HOME.uuid} swap=yes" not in said:
+                raise Failed(f"disk{number} booted without all of its filesystems:\n{said}")
 
     def _pytest(self, disks: Sequence[Path], *words: str, cut: str = "") -> Result:
         command = [

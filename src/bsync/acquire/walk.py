@@ -18,6 +18,9 @@ from bsync.filesystems.ext.inodes import SETTABLE, Remarkable
 
 _GET_FLAGS = 0x80086601
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOATIME | os.O_CLOEXEC
+# Setting it (chattr +t) makes Linux from 5.13 on lock the file's inode twice on ReiserFS, and
+# wait for ever.  It says how the last bytes of a file are packed, and nothing of the file.
+_NOTAIL = 0x8000
 _UNIT = 512  # bytes of what st_blocks counts
 _SLACK = 4096  # bytes of a hole that is worth one
 
@@ -54,7 +57,7 @@ def _files(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
 
 
 def _flags(path: bytes) -> int:
-    """What chattr(1) has set; a filesystem that keeps no flags has none."""
+    """What chattr(1) has set and can set; a filesystem that keeps no flags has none."""
     descriptor = os.open(path, _OPEN)
     try:
         answer: bytes = fcntl.ioctl(descriptor, _GET_FLAGS, bytes(4))
@@ -64,4 +67,4 @@ def _flags(path: bytes) -> int:
         raise
     finally:
         os.close(descriptor)
-    return int(struct.unpack("=I", answer)[0]) & SETTABLE
+    return int(struct.unpack("=I", answer)[0]) & SETTABLE & ~_NOTAIL

@@ -6,9 +6,10 @@ from typing import Any
 
 from bsync.filesystems.ext import kind as ext
 from bsync.filesystems.kind import Kind
-from bsync.layout import Ext, Filesystem
+from bsync.filesystems.reiserfs import kind as reiserfs
+from bsync.layout import Ext, Filesystem, Reiser
 
-_KINDS: dict[type[Filesystem], Kind[Any]] = {Ext: ext}
+_KINDS: dict[type[Filesystem], Kind[Any]] = {Ext: ext, Reiser: reiserfs}
 
 
 def kind_of(content: Filesystem) -> Kind[Any]:

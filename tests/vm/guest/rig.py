@@ -63,7 +63,8 @@ class Rig(Lab):
     # --- disks ----------------------------------------------------------------------------
 
     def disk(self, number: int) -> str:
-        """The virtual disk with the serial disk0, disk1 or disk2: of 1 GiB, and blank.
+        """The virtual disk with the serial disk0, disk1 or disk2: of 1 GiB, and blank.  (disk3
+        is a bootable Debian, for the modules that `test_vm` gives one: `inherited_disk(3)`.)
 
         (Not in the second half of a test whose power was cut: see `inherited_disk`.)
         """
@@ -79,6 +80,11 @@ class Rig(Lab):
             if path.read_text().strip() == f"disk{number}":
                 return f"/dev/{path.parent.name}"
         raise AssertionError(f"this guest has no disk{number}")
+
+    def boots(self, number: int) -> None:
+        """Have this disk booted, on the host, once this module's tests have passed."""
+        with Path("/out/boots").open("a") as file:
+            file.write(f"{number}\n")
 
     def put(self, image: Path, device: str) -> None:
         """Write an image to the beginning of a block device."""

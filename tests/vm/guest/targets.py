@@ -73,11 +73,11 @@ class _Served:
 
     def __init__(
         self, luns: Sequence[Lun], *, port: int, name: str = "disk",
-        chap: Chap | None = None, mutual: Chap | None = None,
+        chap: Chap | None = None, mutual: Chap | None = None, address: str = ADDRESS, iqn: str = "",
     ) -> None:  # fmt: skip
         self.luns = luns
-        self.iqn = f"iqn.2004-10.test.example:{self.kind}-{name}"
-        self.portal = f"{ADDRESS}:{port}"
+        self.iqn = iqn or f"iqn.2004-10.test.example:{self.kind}-{name}"
+        self.portal = f"{address}:{port}"
         self.chap = chap
         self.mutual = mutual
 
@@ -98,9 +98,11 @@ class TgtTarget(_Served):
 
     def __init__(
         self, luns: Sequence[Lun], *, port: int = 3260, name: str = "disk",
-        chap: Chap | None = None, mutual: Chap | None = None,
+        chap: Chap | None = None, mutual: Chap | None = None, address: str = ADDRESS, iqn: str = "",
     ) -> None:  # fmt: skip
-        super().__init__(luns, port=port, name=name, chap=chap, mutual=mutual)
+        super().__init__(
+            luns, port=port, name=name, chap=chap, mutual=mutual, address=address, iqn=iqn
+        )
         self.process: subprocess.Popen[bytes] | None = None
 
     def up(self) -> None:
@@ -149,9 +151,11 @@ class LioTarget(_Served):
 
     def __init__(
         self, luns: Sequence[Lun], *, port: int = 3261, name: str = "disk",
-        chap: Chap | None = None, mutual: Chap | None = None,
+        chap: Chap | None = None, mutual: Chap | None = None, address: str = ADDRESS, iqn: str = "",
     ) -> None:  # fmt: skip
-        super().__init__(luns, port=port, name=name, chap=chap, mutual=mutual)
+        super().__init__(
+            luns, port=port, name=name, chap=chap, mutual=mutual, address=address, iqn=iqn
+        )
         self._stores = _CONFIGFS / f"target/core/fileio_{port}"
         self._top = _CONFIGFS / "target/iscsi" / self.iqn
         self._portals = self._top / "tpgt_1"

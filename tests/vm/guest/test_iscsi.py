@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -201,6 +202,45 @@ def test_what_a_target_does_not_let_in(rig: Rig, kind: Kind) -> None:
         assert_unavailable(rig, source, target.url(), saying=target.portal)
         unknown = target.url().replace("-disk", "-other")
         assert "IQN" in assert_unavailable(rig, source, unknown, saying=target.portal)
+
+
+def test_a_portal_where_nobody_answers(rig: Rig) -> None:
+    source, iqn = bare(rig), "iqn.2004-10.test.example:nobody"
+    with socket.create_server((targets.ADDRESS, 0)) as listener:
+        portal = f"{targets.ADDRESS}:{listener.getsockname()[1]}"
+        silent = f"iscsi://{portal}/{iqn}"
+        assert_unavailable(rig, source, silent, saying="did not answer in time")
+    assert_unavailable(rig, source, f"iscsi://{portal}/{iqn}", saying=portal)
+
+
+@KINDS
+def test_a_lun_that_is_mounted_here_is_refused(rig: Rig, kind: Kind) -> None:
+    source, lun = bare(rig), bare(rig, name="lun.img")
+    with (
+        served(kind([Lun(lun)])) as target,
+        rig.logged_in(target) as disks,
+        rig.mounted_device(disks[target.number(0)]) as tree,
+    ):
+        rig.assert_refused("--yes", source, target.url(), saying="mounted")
+        rig.assert_refused(target.url(), source, saying="mounted")
+        assert (tree / "file-000").exists()
+
+
+def test_a_target_that_restarts_during_a_copy(rig: Rig) -> None:
+    """Done and proven, or failed and said so."""
+    source, lun = bare(rig), blank(rig)
+    target = TgtTarget([Lun(lun)])
+    with served(target):
+        with rig.held(source, target.url()) as go_on:
+            target.down()
+            threading.Timer(3, target.up).start()
+            run = go_on()
+        assert run.status in (0, 5), run.out + run.err
+        assert_logged_out(rig)
+        if run.status == 5:
+            assert "bsync-incomplete" in rig.bsync("inspect", lun).out
+            rig.bsync(source, target.url())
+    rig.bsync("verify", source, lun)
 
 
 @KINDS

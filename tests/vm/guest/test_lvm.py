@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lab import MIB, call
+from lab import MIB, Started, call, wait_until
 from rig import Rig
 from small_disks import disk
 from volumes import VolumeGroup, volume_group
@@ -113,6 +116,96 @@ def test_an_overflowing_snapshot_ends_the_run(rig: Rig) -> None:
             assert "--snapshot-size" in run.err
         assert_only(group, "data")
     rig.bsync("inspect", image)
+
+
+def test_a_snapshot_that_gets_full_is_said(rig: Rig) -> None:
+    """At once, not at the end."""
+    image, hold = rig.image("clone.img", 96 * MIB), rig.folder / "hold"
+    rig.stand_in("rsync", f"touch {hold}; while [ -e {hold} ]; do sleep 0.1; done", "progress2")
+    with volume_group(rig.disk(0)) as group:
+        origin = group.linear("data", "96M")
+        filled(rig, origin)
+        with rig.mounted_device(origin) as tree:
+            child = rig.start("--snapshot-size", "16M", "lvm+snapshot://vg0/data", image)
+            try:
+                wait_until(hold.exists, lambda: "it never came to copying")
+                with (tree / "large").open("wb") as large:
+                    while fullness() < 82:
+                        large.write(os.urandom(MIB))
+                        os.fsync(large.fileno())
+                wait_for_words(child, " % full")
+            finally:
+                hold.unlink(missing_ok=True)
+                _, err = child.communicate()
+        assert child.returncode == 0, err
+        assert_only(group, "data")
+
+
+def wait_for_words(child: Started, words: str) -> None:
+    """Until a running bsync has said them."""
+    assert child.stdout is not None
+    descriptor, said = child.stdout.fileno(), b""
+    os.set_blocking(descriptor, False)
+
+    def heard() -> bool:
+        nonlocal said
+        with contextlib.suppress(BlockingIOError):
+            said += os.read(descriptor, 65536)
+        return words in said.decode(errors="replace")
+
+    wait_until(heard, lambda: f"only this was said: {said!r}")
+    os.set_blocking(descriptor, True)
+
+
+def fullness() -> float:
+    """Per cent of the only snapshot in vg0."""
+    command = ("lvs", "--noheadings", "-o", "data_percent", "--select", "origin=data", "vg0")
+    return float(call(*command))
+
+
+def test_a_volume_written_throughout_is_cloned_as_at_one_moment(rig: Rig) -> None:
+    """Records go to two files in turn, each on the disk before the next."""
+    image = rig.image("clone.img", 64 * MIB)
+    with volume_group(rig.disk(0)) as group:
+        origin = group.linear("data", "64M")
+        filled(rig, origin)
+        with rig.mounted_device(origin) as tree, writer(tree) as written:
+            wait_until(lambda: written() > 5, lambda: "nothing is written")
+            rig.bsync("--snapshot-size", "48M", "lvm+snapshot://vg0/data", image)
+            copied = written()
+            wait_until(lambda: written() > copied, lambda: "it was not written to the end")
+        assert_only(group, "data")
+    rig.assert_clean(image)
+    with rig.mounted(image, read_only=True) as clone:
+        one, other = ((clone / name).read_text().split() for name in ("one", "other"))
+    assert one == [str(number) for number in range(len(one))]
+    assert other == one[: len(other)]
+    assert len(one) - len(other) in (0, 1), "not of one moment"
+    assert 5 < len(other) <= copied
+
+
+@contextlib.contextmanager
+def writer(tree: Path) -> Iterator[Callable[[], int]]:
+    """Writes for as long as the block lasts; how many records are in both files."""
+    over, done = threading.Event(), 0
+
+    def write() -> None:
+        nonlocal done
+        with (tree / "one").open("w") as one, (tree / "other").open("w") as other:
+            while not over.is_set():
+                for file in (one, other):
+                    file.write(f"{done}\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                done += 1
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield lambda: done
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_what_a_killed_run_leaves_is_recovered_and_nothing_else(rig: Rig) -> None:

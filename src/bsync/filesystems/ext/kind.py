@@ -1,4 +1,4 @@
-"""ext2, ext3 and ext4, as the stages ask for them.  Pure."""
+"""ext2, ext3 and ext4, as the stages ask for them: see `Kind`.  Pure."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""ReiserFS, version 3."""
