@@ -9,10 +9,13 @@ from __future__ import annotations
 from bsync.acquire.block import Device
 from bsync.acquire.tree import loop_over
 from bsync.errors import Unavailable
+from bsync.filesystems.ext import blockwise, superblock
 from bsync.filesystems.kinds import kind_of
 from bsync.layout import Bare, Disk, Extent, Filesystem, Side
 from bsync.ledger import Ledger
 from bsync.run import run
+
+_UNTIMELY = 24 * 3600  # seconds
 
 
 def settle(side: Side, device: Device, ledger: Ledger) -> bool:

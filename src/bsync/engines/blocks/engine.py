@@ -19,7 +19,7 @@ from bsync.engines.blocks.pair import Half, Pair, half
 from bsync.engines.blocks.pump import PIECE, Run, Work
 from bsync.engines.blocks.ranges import Ranges
 from bsync.engines.rsync import Transfer
-from bsync.filesystems.ext import blockwise, superblock
+from bsync.filesystems.ext import blockwise, rows, superblock
 from bsync.filesystems.ext.make import tuning
 from bsync.filesystems.ext.superblock import OFFSET, SIZE
 from bsync.plan.steps import Way
@@ -40,6 +40,11 @@ class Copier:
     @property
     def _sb(self) -> superblock.Superblock:
         return self._pair.source.superblock
+
+    @property
+    def _files(self) -> int:
+        """Inodes in use but for those of the filesystem's own."""
+        return max(0, self._sb.used_inodes - rows.FIRST_ORDINARY + 1)
 
     def begin(self) -> None:
         """Find what differs, and mark the destination unless nothing does.
@@ -85,9 +90,9 @@ class Copier:
             return self._synchronise(self._changes, advance)
         if self._way is Way.FRESH and reflink.share(self._pair):
             advance(self._sb.used)
-            return Transfer(files=self._sb.used_inodes)
+            return Transfer(files=self._files)
         written = self._everything(advance)
-        return Transfer(files=self._sb.used_inodes, transferred=written)
+        return Transfer(files=self._files, transferred=written)
 
     def _everything(self, advance: Advance) -> int:
         pair = self._pair
