@@ -23,6 +23,7 @@ from bsync.acquire.ground import Ground
 from bsync.errors import BsyncError
 from bsync.explain import layout_text, plan_data, plan_text, side_data
 from bsync.filesystems.ext import make, mark, superblock
+from bsync.filesystems.reiserfs import kind as reiserfs
 from bsync.layout import Bare, Blank, Ext, Extent, Side
 from bsync.plan import Options, make_plan
 from bsync.run import Completed
@@ -89,6 +90,33 @@ def test_superblocks(good_superblock: bytes, damage: list[Damage], size: int) ->
     make.fits(sb, size)
     make.smallest(sb)
     show_and_plan(Side("fuzzed", "file", Bare(sb.size, 512, Ext("ext4", sb))))
+
+
+@given(
+    st.binary(min_size=204, max_size=204),
+    st.sampled_from((b"ReIsErFs", b"ReIsEr2Fs", b"ReIsEr3Fs")),
+    st.sampled_from((512, 4096, 8192, 3)), st.sampled_from((0, 2, 7)), st.integers(0, 1 << 40),
+)  # fmt: skip
+@settings(max_examples=500)
+def test_reiserfs_superblocks(
+    data: bytes, magic: bytes, block_size: int, version: int, size: int
+) -> None:
+    words = [(44, block_size.to_bytes(2, "little")), (50, b"\1\0"), (52, magic.ljust(12, b"\0")),
+             (72, version.to_bytes(2, "little"))]  # fmt: skip
+    for at, piece in words:
+        data = data[:at] + piece + data[at + len(piece) :]
+    try:
+        found = reiserfs.read("reiserfs", bytes(65536) + data)
+    except superblock.BadSuperblock:
+        return
+    assert 0 <= found.used <= found.size
+    for command in (
+        reiserfs.making(found, size, "x"), *reiserfs.completing(found, found, "x"),
+    ):  # fmt: skip
+        assert all("\0" not in word for word in command)
+    reiserfs.fits(found, size)
+    assert reiserfs.smallest(found) > 0
+    show_and_plan(Side("fuzzed", "file", Bare(found.size, 512, found)))
 
 
 # --- tables -------------------------------------------------------------------------------

@@ -46,6 +46,14 @@ def test_the_raw_engine_copies_it(lab: Lab) -> None:
     assert "0 bytes transferred" in lab.bsync("--engine", "raw", source, target).out
 
 
+@pytest.mark.usefixtures("unable")
+def test_its_files_cannot_be_compared(lab: Lab) -> None:
+    source, target = reiser(lab), lab.image("target.img", SIZE)
+    lab.bsync("--engine", "raw", source, target)
+    message, _ = lab.bsync("verify", source, target, status=4).err.splitlines()
+    assert "this kernel cannot mount reiserfs" in message
+
+
 def test_it_is_inspected_and_planned(lab: Lab) -> None:
     source, target = reiser(lab), lab.image("target.img", SIZE)
     assert f'reiserfs "old" {UUID}' in lab.bsync("inspect", source).out

@@ -10,7 +10,21 @@ from hypothesis import strategies as st
 from bsync.bootcode import disarmed
 from bsync.filesystems.ext import mark
 from bsync.filesystems.ext.superblock import Superblock
-from bsync.layout import Bare, Blank, Content, Disk, Ext, Extent, Foreign, Partition, Side, Swap
+from bsync.filesystems.reiserfs.superblock import Superblock as ReiserSuperblock
+from bsync.layout import (
+    Bare,
+    Blank,
+    Content,
+    Disk,
+    Ext,
+    Extent,
+    Filesystem,
+    Foreign,
+    Partition,
+    Reiser,
+    Side,
+    Swap,
+)
 from bsync.layout import Table as Table
 from bsync.plan.steps import Options
 from bsync.units import MIB
@@ -70,13 +84,28 @@ def ext(**changes: Any) -> Ext:
     return Ext("ext4", superblock(**changes))
 
 
-def marked(source: Ext) -> Ext:
+def reiser(size: int = 256 * MIB, used: int = 64 * MIB, **changes: Any) -> Reiser:
+    """A clean ReiserFS, with `changes`; its journal takes no more than half of it."""
+    blocks = size // 4096
+    journal = min(8192, blocks // 2)
+    sb = ReiserSuperblock(
+        format="3.6", uuid=UUID, label="old", block_size=4096, blocks=blocks,
+        free_blocks=max(0, blocks - max(used // 4096, journal)), journal_size=journal,
+        journal_device=0, journal_standard=journal == 8192, transaction_size=1024,
+        unmounted=True, faults=0, hash="r5",
+    )  # fmt: skip
+    return Reiser("reiserfs", dataclasses.replace(sb, **changes))
+
+
+def marked(source: Filesystem) -> Filesystem:
     """An unfinished mirror of `source`."""
-    sb = source.superblock
-    return Ext(
-        source.kind,
-        dataclasses.replace(sb, uuid=mark.marker_uuid(sb.uuid), label=mark.LABEL),
-    )
+    names: dict[str, Any] = {"uuid": mark.marker_uuid(source.uuid), "label": mark.LABEL}
+    match source:
+        case Ext(superblock=sb):
+            return dataclasses.replace(source, superblock=dataclasses.replace(sb, **names))
+        case Reiser(superblock=old):
+            return dataclasses.replace(source, superblock=dataclasses.replace(old, **names))
+    raise TypeError(source)
 
 
 def bare(content: Content | None = None, size: int = 64 * MIB, word: str = "there.img") -> Side:
@@ -165,15 +194,26 @@ def _some_ext(most: int) -> st.SearchStrategy[Content]:
     return st.builds(made, superblocks(max(most, 2 * MIB)), uuid, state, st.booleans())
 
 
+def _some_reiser(most: int) -> st.SearchStrategy[Content]:
+    def made(used: int, uuid: str, unmounted: bool, is_marked: bool) -> Content:
+        found = reiser(max(most, 2 * MIB), used, uuid=uuid, unmounted=unmounted)
+        return marked(found) if is_marked else found
+
+    uuid = st.sampled_from((UUID, OTHER))
+    return st.builds(made, st.integers(0, most), uuid, st.booleans(), st.booleans())
+
+
 def contents(most: int, *, sound: bool = False) -> st.SearchStrategy[Content]:
     """Anything that may stand in `most` bytes; `sound`: what a mirror can be made of."""
     if sound:
         good = superblocks(max(most, 2 * MIB)).map(lambda sb: Ext("ext4", sb))
-        return st.one_of(good, good, st.just(Swap(UUID, "swap")))
+        old = st.integers(0, most).map(lambda used: reiser(max(most, 2 * MIB), used))
+        return st.one_of(good, good, old, st.just(Swap(UUID, "swap")))
     swap = st.builds(Swap, st.sampled_from((UUID, OTHER)), st.text(max_size=4), st.booleans())
     foreign = st.sampled_from((Foreign(), Foreign("vfat", "1-2"), Foreign("LVM2_member", "x")))
     blank: st.SearchStrategy[Content] = st.just(Blank())
-    return st.one_of(blank, foreign, swap, _some_ext(most), _some_ext(most))
+    ext = _some_ext(most)
+    return st.one_of(blank, foreign, swap, ext, ext, _some_reiser(most))
 
 
 @st.composite
@@ -224,7 +264,7 @@ def clones(draw: st.DrawFn, source: Side) -> Side:
         choice = draw(st.integers(0, 5))
         if choice == 0:
             return draw(contents(size))
-        return marked(content) if choice == 1 and isinstance(content, Ext) else content
+        return marked(content) if choice == 1 and isinstance(content, Filesystem) else content
 
     layout = source.layout
     if isinstance(layout, Bare):

@@ -11,16 +11,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bsync.errors import Refused
-from bsync.filesystems.ext import make
-from bsync.layout import Disk, Ext, Extent, Partition, Swap
+from bsync.filesystems.kinds import kind_of
+from bsync.layout import Disk, Extent, Filesystem, Partition, Swap
 from bsync.plan.fit import fitted
 from bsync.units import MIB
 
 
 def least(part: Partition) -> int:
     """What a partition may shrink to."""
-    if isinstance(part.content, Ext) and not make.unmakeable(part.content.superblock):
-        return min(part.extent.size, make.smallest(part.content.superblock))
+    if isinstance(part.content, Filesystem):
+        return min(part.extent.size, kind_of(part.content).smallest(part.content))
     return part.extent.size
 
 

@@ -76,10 +76,16 @@ class Mount:
         return {"device": self.device, "target": self.target}
 
     def acquire(self) -> None:
-        run(
-            "mount", "--types", self._type, "--options", self._options, "--",
-            self.device, self.target, failure=Unavailable,
-        )  # fmt: skip
+        try:
+            run(
+                "mount", "--types", self._type, "--options", self._options, "--",
+                self.device, self.target, failure=Unavailable,
+            )  # fmt: skip
+        except Unavailable as error:
+            if "unknown filesystem type" not in error.message:
+                raise
+            message = f"this kernel cannot mount {self._type}"
+            raise Unavailable(message, "run bsync on one that can") from None
 
     def release(self) -> None:
         """Unmount it.  Never lazily: a busy mount is said to be busy."""

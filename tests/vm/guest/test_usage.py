@@ -79,6 +79,7 @@ def test_a_server_on_a_volume_to_a_lun(rig: Rig) -> None:
         with served(old(Path(lun))):
             title = "A running server on a logical volume, to an iSCSI LUN"
             assert "snapshot of vg0/server" in carried_out(rig, title).out
+            rig.bsync("verify", "lvm+snapshot://vg0/server", f"iscsi://storage.example/{OLD}")
         assert set(group.volumes()) == {"server"}
     call("blockdev", "--flushbufs", lun)
     for part in rig.partitions(Path(lun)):
