@@ -355,9 +355,13 @@ def _complete_blocks(step: CompleteBlocks, context: Context) -> None:
         return
     copier.settle()
     with _target(context, step.place.destination) as device:
+        present = found_at(device, step.source)
+        if renamed := present.uuid != mark.marker_uuid(step.source.uuid):
+            run(*kind_of(step.source).marking(step.source, present, device))
         run("resize2fs", "-f", device)
-    _complete(CompleteFilesystem(step.place, step.source, step.reason), context)
-    copier.keep_time()
+        if renamed:  # with uninit_bg: the UUID is in every checksum, so that tune2fs changes it
+            run("tune2fs", "-U", step.source.uuid, device)
+    copier.complete_grown()
 
 
 def _copy_raw(step: CopyRaw, context: Context, advance: Advance) -> tuple[Transfer, str]:

@@ -19,7 +19,7 @@ from bsync.engines.blocks.pair import Half, Pair, half
 from bsync.engines.blocks.pump import PIECE, Run, Work
 from bsync.engines.blocks.ranges import Ranges
 from bsync.engines.rsync import Transfer
-from bsync.filesystems.ext import blockwise, rows, superblock
+from bsync.filesystems.ext import blockwise, groups, rows, superblock
 from bsync.filesystems.ext.make import tuning
 from bsync.filesystems.ext.superblock import OFFSET, SIZE
 from bsync.plan.steps import Way
@@ -125,14 +125,20 @@ class Copier:
         self._write_superblock(self._pair.source.raw)
 
     def settle(self) -> None:
-        """Make a marked filesystem of it, to be grown and then completed by its own tools."""
+        """Make a marked filesystem of it, to be grown."""
         self._write_boot_block()
         self._write_superblock(blockwise.settling(self._pair.source.raw))
 
-    def keep_time(self) -> None:
-        """After it was grown: the superblock tells when the source's was written."""
-        raw = self._pair.destination.bytes_at(OFFSET, SIZE)
-        self._write_superblock(blockwise.with_time_of(raw, self._pair.source.raw))
+    def complete_grown(self) -> None:
+        """Give all superblocks of the grown clone the source's names, the first one last."""
+        access, source = self._pair.destination, self._pair.source.raw
+        grown = half(access).superblock
+        for group in range(grown.groups - 1, 0, -1):
+            if groups.has_superblock(group, grown):
+                at = (grown.first_data_block + group * grown.blocks_per_group) * grown.block_size
+                copy = blockwise.settled(access.bytes_at(at, SIZE), source)
+                access.device.write(access.extent.start + at, copy)
+        self._write_superblock(blockwise.settled(access.bytes_at(OFFSET, SIZE), source))
 
     def _write_boot_block(self) -> None:
         device, extent = self._pair.destination.device, self._pair.destination.extent

@@ -71,18 +71,37 @@ def writing(raw: bytes) -> bytes:
 
 def settling(raw: bytes) -> bytes:
     """The superblock of a clone of `raw` whose blocks are all there, and which is still to be
-    grown: a filesystem for every tool, with the mark.  What seeds its checksums is kept."""
-    incompat = _number(raw, 0x60, 4)
-    if _number(raw, 0x64, 4) & 0x400 and not incompat & 0x2000:  # metadata_csum, its seed
+    grown: a filesystem for every tool, with the mark.
+
+    Checksums are seeded with the UUID.  With metadata_csum that seed can be kept beside another
+    UUID; with uninit_bg it cannot, so there only the label is the mark's, and tune2fs has to
+    change the UUID.
+    """
+    incompat, compat = _number(raw, 0x60, 4), _number(raw, 0x64, 4)
+    if keeps_uuid(raw):
+        return raw[:0x78] + LABEL.encode() + raw[0x88:]
+    if compat & 0x400 and not incompat & 0x2000:  # metadata_csum_seed
         seed = superblock.crc32c(0xFFFFFFFF, raw[0x68:0x78])
         raw = _with(_with(raw, 0x60, 4, incompat | 0x2000), 0x270, 4, seed)
     return _with(_marked(raw), 0x60, 4, _number(raw, 0x60, 4))
 
 
-def with_time_of(raw: bytes, source: bytes) -> bytes:
-    """`raw` with the time of writing that the superblock `source` has."""
+def settled(raw: bytes, source: bytes) -> bytes:
+    """The superblock `raw` of a clone that was grown meanwhile, or a copy of it, with the names
+    of `source`, the time when that was written, and its seed only where it keeps one."""
     low, high = _number(source, 0x30, 4), _number(source, 0x274, 1)
-    return _with(_with(raw, 0x274, 1, high), 0x30, 4, low)
+    raw = _with(_with(raw, 0x274, 1, high), 0x30, 4, low)
+    if not _number(source, 0x60, 4) & 0x2000:  # metadata_csum_seed
+        raw = _with(raw, 0x60, 4, _number(raw, 0x60, 4) & ~0x2000)
+    raw = _with(raw, 0x270, 4, _number(source, 0x270, 4))
+    raw = raw[:0x68] + source[0x68:0x88] + raw[0x88:]
+    return _with(raw, 0x60, 4, _number(raw, 0x60, 4))
+
+
+def keeps_uuid(raw: bytes) -> bool:
+    """Whether `settling` leaves `raw` its UUID."""
+    compat = _number(raw, 0x64, 4)
+    return bool(compat & 0x10 and not compat & 0x400)  # uninit_bg, metadata_csum
 
 
 def earlier(raw: bytes, seconds: int) -> bytes:

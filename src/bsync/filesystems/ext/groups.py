@@ -108,7 +108,9 @@ def _descriptor_blocks(sb: Superblock) -> Iterator[tuple[int, int]]:
     if "meta_bg" in sb.features:
         together = min(sb.groups, sb.first_meta_bg * per_block)
     if together:
-        yield sb.first_data_block + 1, together
+        # With clusters of blocks of 1 KiB, group 0 begins with block 0, the superblock with 1.
+        reserved = int(sb.block_size == 1024 and sb.first_data_block == 0)
+        yield sb.first_data_block + reserved + 1, together
     for group in range(together, sb.groups, per_block):
         start = sb.first_data_block + group * sb.blocks_per_group
         yield start + has_superblock(group, sb), min(per_block, sb.groups - group)
