@@ -152,7 +152,7 @@ def _same_blocks(
     if not (isinstance(here, Ext) and isinstance(there, Ext) and here.clean and there.clean):
         return False
     one, other = here.superblock, there.superblock
-    if not blockwise.is_clone(one, other) or one.blocks != other.blocks:
+    if not blockwise.is_clone(one, other) or one.blocks > other.blocks:
         return False
     if blockwise.obstacle(one):
         return False

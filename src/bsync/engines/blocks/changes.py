@@ -73,6 +73,24 @@ def find(pair: Pair, mirror: Half) -> Changes:
         raise damaged(pair, str(error)) from None
 
 
+def grown_blocks(pair: Pair, mirror: Half) -> Numbers:
+    """The blocks that may differ on a mirror because it was grown: descriptors, bitmaps, and
+    what belongs to the inode that keeps room for more descriptors."""
+    if not comparable(pair.source, mirror):
+        return _NONE
+    search = _Search(pair, mirror)
+    row = int(pair.source.groups.inode_table[0])
+    row += (table.RESIZE - 1) * pair.source.superblock.inode_size // pair.source.access.block_size
+    here, there = (
+        rows.reshape(-1, pair.source.superblock.inode_size)
+        for rows in pair.rows_of(np.array([row]))
+    )
+    others = np.flatnonzero(table.differing(here, there))
+    first = (row - int(pair.source.groups.inode_table[0])) * len(here) + 1
+    alone = bool((others + first == table.RESIZE).all())
+    return np.append(search.fixed(), [row] if alone else [])
+
+
 def damaged(pair: Pair, what: str) -> CopyFailed:
     """What to say of a source whose structures cannot be followed."""
     return CopyFailed(
@@ -241,7 +259,7 @@ class _Search:
         stale = self._pair.differing(late.numbers())
         data = _union([moved, ranges.of_blocks(stale)])
         tables = np.concatenate([_NONE, *self._tables])
-        fixed = self._pair.differing(self._fixed())
+        fixed = self._pair.differing(self.fixed())
         logical = len(own) or len(data) or self._rows_differ or self._deleted
         structures = ranges.of_blocks(np.concatenate([tables, fixed, own]))
         files = int((changed >= table.FIRST_ORDINARY).sum()) + int(table.ROOT in changed)
@@ -277,7 +295,7 @@ class _Search:
         either[: len(there)] |= ~there
         return np.asarray(either)
 
-    def _fixed(self) -> Numbers:
+    def fixed(self) -> Numbers:
         """Blocks of superblock copies, descriptors and bitmaps, but for the first superblock."""
         sb, groups = self._sb, self._groups
         pairs = list(layout.copies(sb))

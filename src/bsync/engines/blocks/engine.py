@@ -17,7 +17,7 @@ from bsync.engines.blocks import changes, pump, ranges, reflink, usage
 from bsync.engines.blocks.changes import Changes
 from bsync.engines.blocks.pair import Half, Pair, half
 from bsync.engines.blocks.pump import PIECE, Run, Work
-from bsync.engines.blocks.ranges import Ranges
+from bsync.engines.blocks.ranges import Numbers, Ranges
 from bsync.engines.rsync import Transfer
 from bsync.filesystems.ext import blockwise, groups, rows, superblock
 from bsync.filesystems.ext.make import tuning
@@ -171,7 +171,22 @@ def _rest(used: Ranges, first: int) -> Ranges:
 
 
 def same(pair: Pair) -> bool:
-    """Whether both sides hold the same in all blocks that the source uses."""
+    """Whether both sides hold the same in all blocks that the source uses.
+
+    A clone that was grown differs in what growing changed.  Raises `CopyFailed`.
+    """
+    mirror = half(pair.destination)
+    differ = differing(pair)
+    if not len(differ):
+        return True
+    grown = mirror.superblock.blocks > pair.source.superblock.blocks
+    return grown and not len(np.setdiff1d(differ, changes.grown_blocks(pair, mirror)))
+
+
+def differing(pair: Pair) -> Numbers:
+    """The blocks in use on the source, but for the superblock, that the destination has not."""
     one, other = pair.source.access, pair.destination
-    work = pump.comparing(one, other)
-    return not pump.run_all(pieces(pair.source, 0), work, one.block_size)
+    found = [np.zeros(0, np.int64)]
+    work = pump.comparing(one, other, found)
+    pump.run_all(pieces(pair.source, 0), work, one.block_size)
+    return np.sort(np.concatenate(found))

@@ -119,13 +119,15 @@ def mending(source: Access, destination: Access) -> Work:
     return work
 
 
-def comparing(source: Access, destination: Access) -> Work:
-    """Count the blocks that differ; nothing is written."""
+def comparing(source: Access, destination: Access, found: list[NDArray[np.int64]]) -> Work:
+    """Count the blocks that differ, and put their numbers into `found`; nothing is written."""
 
     def work(run: Run, here: Buffer, there: Buffer) -> int:
         source.read(run[0], here)
         destination.read(run[0], there)
-        return int(unequal(here, there, source.block_size).sum())
+        differ = run[0] + np.flatnonzero(unequal(here, there, source.block_size))
+        found.append(differ)
+        return len(differ)
 
     return work
 
