@@ -10,6 +10,7 @@ import contextlib
 import errno
 import mmap
 import os
+import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class Access:
     extent: Extent
     block_size: int  # bytes
     _descriptor: int
+    _sparse: bool  # a file, whose holes can be asked for
     _pool: ThreadPoolExecutor
 
     def read(self, block: int, into: Buffer) -> None:
@@ -66,6 +68,18 @@ class Access:
             if reason:
                 raise CopyFailed(f"{self.device.word} cannot be {what} at byte {at}: {reason}")
             view, at = view[count:], at + count
+
+    def is_hole(self, block: int, count: int) -> bool:
+        """Whether nothing stands there in a file with holes; False where nobody can tell."""
+        if not self._sparse:
+            return False
+        start = self.extent.start + block * self.block_size
+        try:
+            return (
+                os.lseek(self._descriptor, start, os.SEEK_DATA) >= start + count * self.block_size
+            )
+        except OSError as error:
+            return error.errno == errno.ENXIO  # only a hole until its end
 
     def bytes_at(self, offset: int, size: int) -> bytes:
         """`size` bytes from the byte `offset` on, through whole blocks."""
@@ -106,7 +120,8 @@ def opened(device: Device, extent: Extent, block_size: int, *, writable: bool) -
     try:
         with ThreadPoolExecutor(READERS) as pool:
             chosen = device.descriptor if descriptor is None else descriptor
-            yield Access(device, extent, block_size, chosen, pool)
+            sparse = stat.S_ISREG(os.fstat(chosen).st_mode)
+            yield Access(device, extent, block_size, chosen, sparse, pool)
     finally:
         if descriptor is not None:
             os.close(descriptor)

@@ -88,6 +88,8 @@ def copying(source: Access, destination: Access) -> Work:
 
     def work(run: Run, here: Buffer, there: Buffer) -> int:
         first, count = run
+        if _both_holes(source, destination, run):
+            return 0
         source.read(first, here)
         written = 0
         for start, length, zero in _parts(here.reshape(count, bs)):
@@ -107,6 +109,8 @@ def mending(source: Access, destination: Access) -> Work:
 
     def work(run: Run, here: Buffer, there: Buffer) -> int:
         first, _ = run
+        if _both_holes(source, destination, run):
+            return 0
         source.read(first, here)
         destination.read(first, there)
         differ = unequal(here, there, bs)
@@ -123,6 +127,8 @@ def comparing(source: Access, destination: Access, found: list[NDArray[np.int64]
     """Count the blocks that differ, and put their numbers into `found`; nothing is written."""
 
     def work(run: Run, here: Buffer, there: Buffer) -> int:
+        if _both_holes(source, destination, run):
+            return 0
         source.read(run[0], here)
         destination.read(run[0], there)
         differ = run[0] + np.flatnonzero(unequal(here, there, source.block_size))
@@ -130,6 +136,10 @@ def comparing(source: Access, destination: Access, found: list[NDArray[np.int64]
         return len(differ)
 
     return work
+
+
+def _both_holes(source: Access, destination: Access, run: Run) -> bool:
+    return source.is_hole(*run) and destination.is_hole(*run)
 
 
 def unequal(here: Buffer, there: Buffer, block_size: int) -> NDArray[np.bool_]:

@@ -15,7 +15,7 @@ from bsync.filesystems.ext.superblock import Superblock
 
 Bits = NDArray[np.bool_]
 
-_GROUPS = 128  # whose bitmaps are looked at together
+_GROUPS = 32  # whose bitmaps are looked at together
 
 
 def used(access: Access, sb: Superblock, groups: Groups) -> Iterator[Ranges]:
@@ -26,6 +26,9 @@ def used(access: Access, sb: Superblock, groups: Groups) -> Iterator[Ranges]:
         last = min(first + _GROUPS, sb.groups)
         begin = sb.first_data_block + first * sb.blocks_per_group
         end = min(sb.first_data_block + last * sb.blocks_per_group, sb.blocks)
+        if groups.block_uninit[first:last].all():
+            yield _within(fixed, begin, end)
+            continue
         bits = np.zeros((last - first) * sb.blocks_per_group, np.bool_)
         _take_bitmaps(access, sb, groups, first, bits)
         _take(fixed, begin, end, bits)
@@ -51,7 +54,14 @@ def _take_bitmaps(
 
 def _take(fixed: Ranges, begin: int, end: int, bits: Bits) -> None:
     """Set the bits of those `fixed` blocks that are in begin … end."""
-    start = np.clip(fixed.start, begin, end) - begin
-    stop = np.clip(fixed.start + fixed.length, begin, end) - begin
-    for one, other in zip(start[stop > start].tolist(), stop[stop > start].tolist(), strict=True):
-        bits[one:other] = True
+    for start, length in _within(fixed, begin, end).pairs():
+        bits[start - begin : start - begin + length] = True
+
+
+def _within(fixed: Ranges, begin: int, end: int) -> Ranges:
+    """Those of the blocks that are in begin … end."""
+    first = int(np.searchsorted(fixed.start + fixed.length, begin, "right"))
+    last = int(np.searchsorted(fixed.start, end, "left"))
+    start, stop = fixed.start[first:last], (fixed.start + fixed.length)[first:last]
+    start, stop = np.maximum(start, begin), np.minimum(stop, end)
+    return Ranges(start, stop - start)
