@@ -19,6 +19,7 @@ import numpy as np
 
 from bsync.engines.blocks import ranges
 from bsync.engines.blocks.pair import Half, Pair
+from bsync.engines.blocks.pump import PIECE
 from bsync.engines.blocks.ranges import Numbers, Ranges
 from bsync.errors import CopyFailed
 from bsync.filesystems.ext import groups as layout
@@ -256,7 +257,7 @@ class _Search:
         own = self._own_contents(changed)
         moved = blocks_of(self._pair, changed)
         late = blocks_of(self._pair, np.setdiff1d(self._racy.numbers(), changed))
-        stale = self._pair.differing(late.numbers())
+        stale = self._pair.differing_in(ranges.cut(late, PIECE // self._sb.block_size).pairs())
         data = _union([moved, ranges.of_blocks(stale)])
         tables = np.concatenate([_NONE, *self._tables])
         fixed = self._pair.differing(self.fixed())

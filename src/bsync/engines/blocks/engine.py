@@ -185,8 +185,4 @@ def same(pair: Pair) -> bool:
 
 def differing(pair: Pair) -> Numbers:
     """The blocks in use on the source, but for the superblock, that the destination has not."""
-    one, other = pair.source.access, pair.destination
-    found = [np.zeros(0, np.int64)]
-    work = pump.comparing(one, other, found)
-    pump.run_all(pieces(pair.source, 0), work, one.block_size)
-    return np.sort(np.concatenate(found))
+    return pair.differing_in(pieces(pair.source, 0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ import numpy as np
 from bsync.acquire.block import Device
 from bsync.engines.blocks import access as accesses
 from bsync.engines.blocks.access import Access, Buffer
-from bsync.engines.blocks.pump import unequal
+from bsync.engines.blocks.pump import Run, comparing, run_all, unequal
 from bsync.engines.blocks.ranges import Numbers
 from bsync.errors import CopyFailed
 from bsync.filesystems.ext import superblock
@@ -54,6 +54,13 @@ class Pair:
             size = self.destination.block_size
             found.append(some[unequal(here.reshape(-1), there.reshape(-1), size)])
         return np.concatenate(found)
+
+    def differing_in(self, runs: Iterable[Run]) -> Numbers:
+        """Those blocks of long runs that are not the same on both sides."""
+        found = [np.zeros(0, np.int64)]
+        work = comparing(self.source.access, self.destination, found)
+        run_all(runs, work, self.destination.block_size)
+        return np.sort(np.concatenate(found))
 
 
 _AT_ONCE = 2048  # blocks
