@@ -17,8 +17,8 @@ from pathlib import Path
 from benchlib.disks import attached, flush, locked, mounted, new_image, work_directory
 from benchlib.proc import run, signals_as_exceptions, signals_deferred
 
-FILES = 200_000
-BYTES = 5_000_000_000
+FILES = 300_000
+BYTES = 6_200_000_000
 QUICK_FILES = 5_000
 QUICK_BYTES = 100_000_000
 SEED = 20_240_229
@@ -55,10 +55,11 @@ class Parameters:
     files: int
     bytes: int
     seed: int
+    large: bool = True  # Whether a third of the data lies in a few large files.
 
     def key(self) -> str:
         """A name for the cached image, new whenever this script changes."""
-        text = f"{self.files}-{self.bytes}-{self.seed}-".encode()
+        text = f"{self.files}-{self.bytes}-{self.seed}-{self.large}-".encode()
         return hashlib.sha256(text + Path(__file__).read_bytes()).hexdigest()[:16]
 
     def image_bytes(self) -> int:
@@ -216,7 +217,8 @@ class Planter:
 
 def file_sizes(parameters: Parameters, rng: random.Random) -> list[int]:
     """Sizes of all regular files, together at least `parameters.bytes`."""
-    large = [min(int(parameters.bytes * share), LARGE_LIMIT) for share in LARGE_SHARES]
+    shares = LARGE_SHARES if parameters.large else ()
+    large = [min(int(parameters.bytes * share), LARGE_LIMIT) for share in shares]
     large = large[: parameters.files]
     count = parameters.files - len(large)
     weights = [rng.lognormvariate(0.0, SIZE_SIGMA) for _ in range(count)]
