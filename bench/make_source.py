@@ -55,7 +55,7 @@ class Parameters:
     files: int
     bytes: int
     seed: int
-    large: bool = True  # Whether a third of the data lies in a few large files.
+    large: bool = True  # A third of the data lies in a few large files, and some are sparse.
 
     def key(self) -> str:
         """A name for the cached image, new whenever this script changes."""
@@ -121,7 +121,8 @@ class Planter:
         places = self._places(len(sizes))
         for number, (size, place) in enumerate(zip(sizes, places, strict=True)):
             self._make_file(number, place, size)
-        for number in range(SPARSE_FILES):
+        sparse = SPARSE_FILES if self._parameters.large else 0
+        for number in range(sparse):
             self._make_sparse_file(number)
         links = self._make_hard_links()
         symlinks = self._make_symlinks()
@@ -132,7 +133,7 @@ class Planter:
             directories=len(self._directories),
             hard_links=links,
             symlinks=symlinks,
-            data_bytes=sum(sizes) + SPARSE_FILES * 2 * SPARSE_DATA,
+            data_bytes=sum(sizes) + sparse * 2 * SPARSE_DATA,
             image_bytes=self._parameters.image_bytes(),
         )
 

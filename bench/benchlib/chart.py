@@ -11,7 +11,7 @@ Point = tuple[float, float]
 
 # In pixels.
 WIDTH, HEIGHT = 300, 260
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 66, 48
+LEFT, RIGHT, TOP, BOTTOM = 62, 34, 66, 48
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 GRID, INK = "#dddddd", "#333333"
 
