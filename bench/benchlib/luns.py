@@ -58,7 +58,8 @@ def serving(image: Path) -> Iterator[str]:
     try:
         control = _Control(folder)
         portal = ("--iscsi", f"portal={ADDRESS}:{port}")
-        command = ("tgtd", "--foreground", "--control-port", "1", *portal)
+        # It dies with us, also when nobody is left to kill it.
+        command = ("setpriv", "--pdeathsig", "KILL", "tgtd", "-f", "--control-port", "1", *portal)
         with service(command, control.environment):
             _wait_for(control)
             control.tell("target", "new", "--tid", "1", "--targetname", IQN)
