@@ -44,9 +44,10 @@ test-vm: install
 	tools/install-packages test iscsi-user reiserfs
 	BSYNC_VM_TEST='$(TEST)' $(PYTEST) $(if $(TEST),-k test_in_a_guest) tests/vm
 
+# `make bench BENCH='--parts iscsi --rounds 1'` measures a part of it; see bench/run.py --help.
 bench: install
-	tools/install-packages bench
-	$(BIN)/python bench/run.py --output docs/benchmarks.md
+	tools/install-packages bench iscsi-user
+	$(BIN)/python bench/run.py --output docs/benchmarks.md $(BENCH)
 
 clean:
 	rm -rf .venv build src/*.egg-info

@@ -17,8 +17,8 @@ from pathlib import Path
 from benchlib.disks import attached, flush, locked, mounted, new_image, work_directory
 from benchlib.proc import run, signals_as_exceptions, signals_deferred
 
-FILES = 200_000
-BYTES = 5_000_000_000
+FILES = 300_000
+BYTES = 6_200_000_000
 QUICK_FILES = 5_000
 QUICK_BYTES = 100_000_000
 SEED = 20_240_229
@@ -55,10 +55,11 @@ class Parameters:
     files: int
     bytes: int
     seed: int
+    large: bool = True  # A third of the data lies in a few large files, and some are sparse.
 
     def key(self) -> str:
         """A name for the cached image, new whenever this script changes."""
-        text = f"{self.files}-{self.bytes}-{self.seed}-".encode()
+        text = f"{self.files}-{self.bytes}-{self.seed}-{self.large}-".encode()
         return hashlib.sha256(text + Path(__file__).read_bytes()).hexdigest()[:16]
 
     def image_bytes(self) -> int:
@@ -120,7 +121,8 @@ class Planter:
         places = self._places(len(sizes))
         for number, (size, place) in enumerate(zip(sizes, places, strict=True)):
             self._make_file(number, place, size)
-        for number in range(SPARSE_FILES):
+        sparse = SPARSE_FILES if self._parameters.large else 0
+        for number in range(sparse):
             self._make_sparse_file(number)
         links = self._make_hard_links()
         symlinks = self._make_symlinks()
@@ -131,7 +133,7 @@ class Planter:
             directories=len(self._directories),
             hard_links=links,
             symlinks=symlinks,
-            data_bytes=sum(sizes) + SPARSE_FILES * 2 * SPARSE_DATA,
+            data_bytes=sum(sizes) + sparse * 2 * SPARSE_DATA,
             image_bytes=self._parameters.image_bytes(),
         )
 
@@ -216,7 +218,8 @@ class Planter:
 
 def file_sizes(parameters: Parameters, rng: random.Random) -> list[int]:
     """Sizes of all regular files, together at least `parameters.bytes`."""
-    large = [min(int(parameters.bytes * share), LARGE_LIMIT) for share in LARGE_SHARES]
+    shares = LARGE_SHARES if parameters.large else ()
+    large = [min(int(parameters.bytes * share), LARGE_LIMIT) for share in shares]
     large = large[: parameters.files]
     count = parameters.files - len(large)
     weights = [rng.lognormvariate(0.0, SIZE_SIGMA) for _ in range(count)]

@@ -1,113 +1,35 @@
 #!/usr/bin/env python3
-"""Measure bsync and other ways to clone an ext4, side by side; print a report."""
+"""Measure bsync and other ways to clone an ext4, side by side; write a report.
+
+The parts can be run one by one: what each found is kept, and the report is made of the latest
+of each.
+"""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-import shutil
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchlib.changes import ChangeCounts, changed_image
-from benchlib.checks import CheckFailed, Comparison, check_clone
-from benchlib.contenders import Action, Contender, Job, all_contenders
-from benchlib.disks import (
-    allocated_bytes,
-    drop_caches,
-    flush,
-    locked,
-    new_image,
-    work_directory,
-)
-from benchlib.machine import describe
-from benchlib.proc import CommandFailed, find_program, signals_as_exceptions
-from benchlib.report import render, write_report
-from benchlib.results import Case, Failure, Measurement, Results, Setting
-from make_source import Summary, add_size_options, make_source, parameters_from
+from benchlib.benchmark import REPOSITORY, Conduct, Part, measure, say
+from benchlib.contenders import BSYNC, RSYNC_PLAIN, all_contenders, lun_contenders
+from benchlib.disks import locked, work_directory
+from benchlib.luns import serving
+from benchlib.proc import find_program, signals_as_exceptions
+from benchlib.report import GROWTH, ISCSI, MAIN, plot, render, write_report
+from benchlib.results import Case, Results, latest, load
+from make_source import Parameters, add_size_options, parameters_from
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-BSYNC = REPOSITORY / ".venv/bin/bsync"
+PROGRAM = REPOSITORY / ".venv/bin/bsync"
 ROUNDS = 3
-REQUIRED = ("losetup", "mount", "umount", "mkfs.ext4", "e2fsck", "findmnt", "find", "rsync")
-
-
-@dataclass(frozen=True)
-class Images:
-    """The sources, and where the clone goes."""
-
-    summary: Summary
-    source: Path
-    changed: Path
-    target: Path
-    scratch: Path
-
-    def job(self, case: Case) -> Job:
-        """What a contender has to clone in this case."""
-        source = self.changed if case is Case.CHANGED else self.source
-        return Job(source, self.target, self.scratch)
-
-
-@dataclass(frozen=True)
-class Checking:
-    """Which clones are compared with their source, and how thoroughly."""
-
-    all_rounds: bool
-    contents: bool
-
-
-class Benchmark:
-    """Runs the contenders in turn and gathers what comes out."""
-
-    def __init__(self, images: Images, results: Results, checking: Checking) -> None:
-        self._images = images
-        self._results = results
-        self._checking = checking
-
-    def turn(self, contender: Contender, number: int) -> None:
-        """All of one contender's cases; a later case needs the clone of the one before."""
-        new_image(self._images.target, self._images.source.stat().st_size)
-        try:
-            for case in Case:
-                if not self._case(contender, case, number):
-                    return
-        finally:
-            self._images.target.unlink(missing_ok=True)
-
-    def _case(self, contender: Contender, case: Case, number: int) -> bool:
-        action = contender.first if case is Case.FIRST else contender.again
-        if action is None or (case is Case.CHANGED and contender.copies_all):
-            return True
-        label = f"{contender.name}, {case}"
-        try:
-            seconds, alone = self._measure(contender, action, case, number)
-        except (CommandFailed, CheckFailed, OSError) as error:
-            reason = _without_paths(str(error), self._images.scratch)
-            self._results.failures.append(Failure(contender.name, case, number, reason))
-            _say(f"  {label}: FAILED: {reason}")
-            return False
-        self._results.measurements.append(Measurement(contender.name, case, number, seconds, alone))
-        _say(f"  {label}: {seconds:.2f} s")
-        return True
-
-    def _measure(
-        self, contender: Contender, action: Action, case: Case, number: int
-    ) -> tuple[float, float]:
-        job = self._images.job(case)
-        before = job.source.stat().st_mtime_ns
-        times = _timed(action, job)
-        if job.source.stat().st_mtime_ns != before:
-            raise CheckFailed("it wrote to its source")
-        if number == 1 or self._checking.all_rounds:
-            comparison = Comparison(self._checking.contents, contender.tolerated)
-            check_clone(job.source, job.target, job.scratch, comparison)
-        return times
+PARTS = (MAIN, GROWTH, ISCSI)
+GROWTH_FILES = (10_000, 100_000, 1_000_000)
+QUICK_GROWTH_FILES = (500, 1_000, 5_000)
+MEAN_SMALL_FILE = 4096  # bytes
+REQUIRED = ("losetup", "mount", "umount", "mkfs.ext4", "e2fsck", "dumpe2fs", "findmnt", "find",
+            "rsync")  # fmt: skip
 
 
 def main() -> int:
@@ -115,111 +37,89 @@ def main() -> int:
     options = _options()
     signals_as_exceptions()
     work = work_directory()
-    contenders = all_contenders(options.bsync)
-    chosen = _chosen(contenders, options.contenders)
-    with locked(work), _images(options, work) as images:
-        results = Results(_setting(options, images, contenders, chosen))
-        raw = work / f"results-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-        _rounds(images, results, chosen, options, raw)
-    report = render(results, contenders)
+    parts = _parts(options)
+    conduct = Conduct(
+        work,
+        options.bsync,
+        options.rounds or (1 if options.quick else ROUNDS),
+        _wanted(parts, options.contenders),
+        options.check_all_rounds,
+        options.deep_check or options.quick,
+    )
+    failed = False
+    with locked(work):
+        for part in parts:
+            if part.name in options.parts and conduct.chosen(part):
+                failed |= _measured(part, conduct, _stem(part.name, options))
+    _report(work, options)
+    return 1 if failed else 0
+
+
+def _measured(part: Part, conduct: Conduct, stem: str) -> bool:
+    """Measure and keep what comes out; whether any contender failed."""
+    kept = conduct.work / f"{stem}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+    unfinished = kept.with_suffix(".unfinished")
+    series = measure(part, conduct, unfinished)
+    unfinished.rename(kept)
+    say(f"raw figures: {kept}")
+    return any(results.failures for results in series)
+
+
+def _report(work: Path, options: argparse.Namespace) -> None:
+    parts: dict[str, list[Results]] = {}
+    for name in PARTS:
+        if kept := latest(work, _stem(name, options)):
+            parts[name] = load(kept)
+    picture = options.output.with_suffix(".svg") if options.output else Path("benchmarks.svg")
+    report = render(parts, picture.name)
     print(report, end="")
-    _say(f"raw figures: {raw}")
     if options.output:
         write_report(options.output, report)
-    return 1 if results.failures else 0
+        if drawing := plot(parts[GROWTH]) if GROWTH in parts else "":
+            picture.write_text(drawing)
 
 
-def _rounds(
-    images: Images,
-    results: Results,
-    chosen: Sequence[Contender],
-    options: argparse.Namespace,
-    raw: Path,
-) -> None:
-    checking = Checking(options.check_all_rounds, options.deep_check or options.quick)
-    benchmark = Benchmark(images, results, checking)
-    for number in range(1, results.setting.rounds + 1):
-        _say(f"round {number} of {results.setting.rounds}")
-        for contender in chosen:
-            if not contender.missing():
-                benchmark.turn(contender, number)
-            results.save(raw)  # Each time: hours of measuring must not be lost.
+def _stem(part: str, options: argparse.Namespace) -> str:
+    # Quick figures are no figures: they must not get in the place of real ones.
+    return f"{'quick' if options.quick else 'results'}-{part}"
 
 
-def _timed(action: Action, job: Job) -> tuple[float, float]:
-    drop_caches()
-    start = time.perf_counter()
-    alone = action(job)
-    flush(job.target)
-    return time.perf_counter() - start, alone
-
-
-def _without_paths(text: str, scratch: Path) -> str:
-    # The report is public; where this machine keeps things is not of interest.
-    for path in (scratch, scratch.parent, REPOSITORY):
-        text = text.replace(f"{path}/", "")
-    return text
-
-
-@contextlib.contextmanager
-def _images(options: argparse.Namespace, work: Path) -> Iterator[Images]:
-    parameters = parameters_from(options)
-    _say(f"making the source, unless it is cached in {work}")
-    source = make_source(parameters, work)
-    counts = ChangeCounts.of(parameters.files)
-    changed = changed_image(source.image, counts, parameters.seed, work)
-    scratch = Path(tempfile.mkdtemp(prefix="run-", dir=work))
-    try:
-        _require_space(source.image, work)
-        yield Images(source.summary, source.image, changed, scratch / "target.img", scratch)
-    finally:
-        _remove(scratch)
-
-
-def _remove(scratch: Path) -> None:
-    # Known files only, and directories only if empty: a mount left behind must stay untouched.
-    for path in scratch.iterdir():
-        if path.is_file():
-            path.unlink()
-    with contextlib.suppress(OSError):
-        scratch.rmdir()
-
-
-def _require_space(source: Path, work: Path) -> None:
-    # dd fills the whole target, and fsarchiver needs room for an archive besides.
-    needed = source.stat().st_size + allocated_bytes(source) * 5 // 4
-    if shutil.disk_usage(work).free < needed:
-        raise SystemExit(f"{work} needs {needed / 1e9:.1f} GB of free space")
-
-
-def _setting(
-    options: argparse.Namespace,
-    images: Images,
-    contenders: Sequence[Contender],
-    chosen: Sequence[Contender],
-) -> Setting:
-    parameters = parameters_from(options)
-    return Setting(
-        machine=describe(images.source.parent, options.bsync),
-        started=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        rounds=options.rounds or (1 if options.quick else ROUNDS),
-        seed=parameters.seed,
-        source=asdict(images.summary),
-        changes=ChangeCounts.of(parameters.files),
-        missing={each.name: each.missing() for each in contenders if each.missing()},
-        skipped=tuple(each.name for each in contenders if each not in chosen),
+def _parts(options: argparse.Namespace) -> tuple[Part, ...]:
+    source, contenders = parameters_from(options), all_contenders(options.bsync)
+    small = tuple(
+        Parameters(files, files * MEAN_SMALL_FILE, source.seed, large=False)
+        for files in options.growth or (QUICK_GROWTH_FILES if options.quick else GROWTH_FILES)
+    )
+    two = tuple(each for each in contenders if each.name in (BSYNC, RSYNC_PLAIN))
+    over_iscsi = lun_contenders(options.bsync)
+    return (
+        Part(MAIN, (source,), contenders),
+        Part(GROWTH, small, two),
+        Part(ISCSI, (source,), over_iscsi, (Case.FIRST, Case.CHANGED), serving),
     )
 
 
-def _chosen(contenders: Sequence[Contender], wanted: str | None) -> list[Contender]:
-    if wanted is None:
-        return list(contenders)
-    names = [name.strip() for name in wanted.split(",")]
-    unknown = set(names) - {contender.name for contender in contenders}
-    if unknown:
-        known = ", ".join(contender.name for contender in contenders)
-        raise SystemExit(f"unknown contender {', '.join(sorted(unknown))}; known: {known}")
-    return [contender for contender in contenders if contender.name in names]
+def _wanted(parts: tuple[Part, ...], text: str | None) -> frozenset[str] | None:
+    if text is None:
+        return None
+    names = frozenset(name.strip() for name in text.split(","))
+    known = list(dict.fromkeys(each.name for part in parts for each in part.contenders))
+    if unknown := names - set(known):
+        raise SystemExit(
+            f"unknown contender {', '.join(sorted(unknown))}; known: {', '.join(known)}"
+        )
+    return names
+
+
+def _part_names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if unknown := set(names) - set(PARTS):
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}; known: {','.join(PARTS)}")
+    return names
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
 
 
 def _options() -> argparse.Namespace:
@@ -227,7 +127,12 @@ def _options() -> argparse.Namespace:
     add_size_options(parser)
     parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}, with --quick 1")
     parser.add_argument("--contenders", help="only these, by name, separated by commas")
-    parser.add_argument("--bsync", default=str(BSYNC), help="the bsync to run")
+    parser.add_argument(
+        "--parts", type=_part_names, default=PARTS,
+        help=f"only these of {','.join(PARTS)}; an empty word: none, write the report only",
+    )  # fmt: skip
+    parser.add_argument("--growth", type=_numbers, help="numbers of files, separated by commas")
+    parser.add_argument("--bsync", default=str(PROGRAM), help="the bsync to run")
     parser.add_argument("--output", type=Path, help="also write the report into this file")
     parser.add_argument("--check-all-rounds", action="store_true", help="not only the first")
     parser.add_argument("--deep-check", action="store_true", help="compare files' contents")
@@ -237,10 +142,6 @@ def _options() -> argparse.Namespace:
     if missing := [program for program in REQUIRED if find_program(program) is None]:
         parser.error(f"missing programs: {', '.join(missing)}")
     return options
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -103,6 +103,17 @@ def allocated_bytes(path: Path) -> int:
     return path.stat().st_blocks * 512
 
 
+def used_bytes(image: Path) -> int:
+    """The blocks that the image's ext4 uses, as its superblock says (dumpe2fs(8))."""
+    fields = dict(
+        line.split(":", 1)
+        for line in run(["dumpe2fs", "-h", image]).output.splitlines()
+        if ":" in line
+    )
+    used = int(fields["Block count"]) - int(fields["Free blocks"])
+    return used * int(fields["Block size"])
+
+
 def _detach(device: Path, image: Path) -> None:
     # Someone may have detached it and given its number away: only ours is ours to detach.
     if not _is_backed_by(device, image):

@@ -16,6 +16,8 @@ VERSION_COMMANDS = (
     ("mkfs.ext4", "-V"),
     ("partclone.ext4", "--version"),
     ("fsarchiver", "-V"),
+    ("tgtd", "--version"),
+    ("qemu-storage-daemon", "--version"),
     ("losetup", "--version"),
 )
 MISSING = "missing"

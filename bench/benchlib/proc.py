@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -39,7 +39,11 @@ class CommandFailed(Exception):
         super().__init__(f"{' '.join(map(str, argv))}: exit status {status}\n{tail}")
 
 
-def run(argv: Sequence[Argument], expected: Sequence[int] = (0,)) -> Finished:
+def run(
+    argv: Sequence[Argument],
+    expected: Sequence[int] = (0,),
+    environment: Mapping[str, str] | None = None,
+) -> Finished:
     """Run a program to its end; whatever interrupts us stops all its processes as well."""
     start = time.perf_counter()
     with subprocess.Popen(
@@ -47,7 +51,7 @@ def run(argv: Sequence[Argument], expected: Sequence[int] = (0,)) -> Finished:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=_environment(),
+        env={**_environment(), **(environment or {})},
         process_group=0,  # A group of its own: rsync forks, and all of it must be stopped.
     ) as process:
         try:
@@ -58,6 +62,23 @@ def run(argv: Sequence[Argument], expected: Sequence[int] = (0,)) -> Finished:
     if process.returncode not in expected:
         raise CommandFailed(argv, process.returncode, output)
     return Finished(output, time.perf_counter() - start)
+
+
+@contextlib.contextmanager
+def service(argv: Sequence[Argument], environment: Mapping[str, str]) -> Iterator[None]:
+    """A program that runs until the end of the block, and is then killed."""
+    with contextlib.ExitStack() as stack:
+        with signals_deferred():
+            process = subprocess.Popen(
+                [str(argument) for argument in argv],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**_environment(), **environment},
+                process_group=0,
+            )
+            stack.callback(_kill, process)
+        yield
 
 
 def find_program(name: str) -> str | None:
@@ -101,6 +122,10 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     _signal_group(process, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.communicate(timeout=GRACE_SECONDS)  # Reads on: a full pipe would hold it up.
+    _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
     _signal_group(process, signal.SIGKILL)
     process.wait()
 

@@ -1,32 +1,39 @@
-"""The report in Markdown."""
+"""The report in Markdown, from what was kept of each part."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
-from benchlib.contenders import BSYNC, RSYNC_AS_BSYNC, RSYNC_PLAIN, Contender
-from benchlib.results import Case, Results
+from benchlib.chart import Panel, draw
+from benchlib.contenders import BSYNC, BSYNC_FILES, PLAIN_COPY, RSYNC_AS_BSYNC, RSYNC_PLAIN
+from benchlib.results import Case, Entry, Results
+
+MAIN, GROWTH, ISCSI = "main", "growth", "iscsi"
 
 BEGIN = "<!-- benchmark: begin -->"
 END = "<!-- benchmark: end -->"
 TITLE = "# Benchmarks"
 NOTHING = "-"
-FIRST_CLONE_TARGET = 1.05
-UNCHANGED_TARGET = 1.0
+RATE_TARGET = 0.9  # Of the plain copy's rate.
 
-METHOD = """\
-Each round runs all contenders one after the other, and each of them in three cases: the first
-clone into an empty image; again, with nothing changed; again, from a copy of the source with
-0.1 % of its files changed (not those that copy everything every time).
-The source is one ext4 image, the destination an image of the same
-size. All contenders but bsync, which is given the image files, work on loop devices with direct
-I/O. Before each run everything is written and all caches are dropped. A run's time includes
-attaching loop devices, mkfs and mounts where needed, and ends when the destination's backing
-file is on the disk. The first round's clones are checked with e2fsck and compared with their
-source. The source has a few sparse files, whose holes rsync writes out unless told `-S`. Times
-are medians in seconds; ratios are to `rsync -aHAX`, so less is faster."""
+TITLES = {
+    MAIN: "Side by side",
+    GROWTH: "How the cost grows",
+    ISCSI: "Over iSCSI, with an initiator in user space",
+}
+INTRODUCTIONS = {
+    MAIN: """\
+Every contender, from an image to another on the same disk.""",
+    GROWTH: """\
+Small files only, 4 KiB on average, on filesystems of different sizes, local as above.""",
+    ISCSI: """\
+The destination is a LUN that tgt serves from a file on the same disk, over the loopback network.
+There is no initiator in the kernel: QEMU's storage daemon logs in and exports the LUN over FUSE,
+and a loop device makes it a block device.  rsync works on the LUN that is attached in just this
+way, by bsync's own code.  Attaching and letting go of it are part of the time.""",
+}
 
 
 def write_report(path: Path, report: str) -> None:
@@ -43,60 +50,126 @@ def write_report(path: Path, report: str) -> None:
     path.write_text(block)
 
 
-def render(results: Results, contenders: Sequence[Contender]) -> str:
-    """The whole report: method, circumstances, table and bsync's overhead."""
-    sections = (
-        METHOD.splitlines(),
-        _circumstances(results),
-        _table(results, contenders),
-        _overhead(results),
-        (f"- {contender.name}: {contender.note}" for contender in contenders),
-        _incomplete(results),
-    )
-    return "".join(f"{chr(10).join(lines)}\n\n" for each in sections if (lines := list(each)))
+def render(parts: Mapping[str, Sequence[Results]], picture: str) -> str:
+    """The whole report; `picture`: the name of the file with what `plot` draws."""
+    sections: list[Sequence[str]] = []
+    told = None
+    for name in TITLES:
+        if series := parts.get(name):
+            sections.append((f"## {TITLES[name]}", "", INTRODUCTIONS[name]))
+            machine = series[0].setting.machine
+            sections.append([*(_machine(series[0]) if machine != told else ()), *_run(series)])
+            told = machine
+            sections += _growth(series, picture) if name == GROWTH else _comparison(series[0])
+            sections.append([line for results in series for line in _incomplete(results)])
+    return "".join(f"{chr(10).join(lines)}\n\n" for lines in sections if lines)
 
 
-def _circumstances(results: Results) -> Iterator[str]:
-    setting, machine, source = results.setting, results.setting.machine, results.setting.source
-    changes = setting.changes
+def plot(series: Sequence[Results]) -> str:
+    """The growth of each case's cost, as SVG; empty where nothing was measured."""
+    panels = []
+    for case in Case:
+        lines = {}
+        for entry in series[0].setting.entries:
+            found = [(float(r.setting.source["files"]), r.median(entry.name, case)) for r in series]
+            if points := [(files, seconds) for files, seconds in found if seconds]:
+                lines[entry.name] = points
+        panels.append(Panel(case.capitalize(), lines))
+    return draw(panels, "files", "seconds") if any(panel.lines for panel in panels) else ""
+
+
+def _machine(results: Results) -> Iterator[str]:
+    machine = results.setting.machine
     yield f"- Machine: {machine.cores} cores ({machine.processor}), {machine.memory_gib} GiB memory"
     yield f"- Kernel: {machine.kernel}; images on {machine.file_system}"
-    yield (
-        f"- Source: {source['files']:,} files, {source['directories']:,} directories, "
-        f"{source['hard_links']:,} more hard links, {source['symlinks']:,} symlinks, "
-        f"{source['data_bytes'] / 1e9:.2f} GB of data, "
-        f"image of {source['image_bytes'] / 1e9:.2f} GB"
-    )
-    yield (
-        f"- Changes: {changes.modified} files modified, {changes.created} created, "
-        f"{changes.deleted} deleted"
-    )
-    yield f"- Rounds: {setting.rounds}; seed {setting.seed}; started {setting.started}"
     versions = "; ".join(f"{name}: {version}" for name, version in machine.tools.items())
     yield f"- Versions: Python {machine.python}; {versions}"
 
 
-def _table(results: Results, contenders: Sequence[Contender]) -> Iterator[str]:
-    yield "| Contender | " + " | ".join(f"{case.capitalize()} (s) | ratio" for case in Case) + " |"
-    yield "|---" + "|---:" * (2 * len(Case)) + "|"
-    for contender in contenders:
-        yield f"| {contender.name} | " + " | ".join(_cells(results, contender)) + " |"
+def _run(series: Sequence[Results]) -> Iterator[str]:
+    setting = series[0].setting
+    yield f"- Rounds: {setting.rounds}; seed {setting.seed}; started {setting.started}"
+    for results in series:
+        source, changes = results.setting.source, results.setting.changes
+        yield (
+            f"- Source: {source['files']:,} files, {source['directories']:,} directories, "
+            f"{source['hard_links']:,} more hard links, {source['symlinks']:,} symlinks, "
+            f"{source['data_bytes'] / 1e9:.2f} GB of data, "
+            f"{results.setting.used_bytes / 1e9:.2f} GB of blocks in use "
+            f"of {source['image_bytes'] / 1e9:.2f} GB; changes: {changes.modified} files modified, "
+            f"{changes.created} created, {changes.deleted} deleted"
+        )
 
 
-def _cells(results: Results, contender: Contender) -> Iterator[str]:
-    for case in Case:
-        seconds, plain = results.seconds(contender.name, case), results.median(RSYNC_PLAIN, case)
-        if contender.name in results.setting.missing:
-            yield from ("missing", NOTHING)
-        elif contender.name in results.setting.skipped:
-            yield from ("not run", NOTHING)
-        elif results.failed(contender.name, case):
-            yield from ("failed", NOTHING)
-        elif not seconds:
-            yield from (NOTHING, NOTHING)
-        else:
-            yield _times(seconds)
-            yield f"{median(seconds) / plain:.2f}" if plain else NOTHING
+def _comparison(results: Results) -> Iterator[Sequence[str]]:
+    yield [f"- {line}" for line in _summary(results)]
+    for case in results.setting.cases:
+        yield list(_table(results, case))
+    yield [f"- {entry.name}: {entry.note}" for entry in results.setting.entries]
+
+
+def _summary(results: Results) -> Iterator[str]:
+    for case in results.setting.cases:
+        if not (ours := results.median(BSYNC, case)):
+            continue
+        if rsync := results.median(RSYNC_PLAIN, case):
+            yield f"{case}: {rsync / ours:.1f} times as fast as {RSYNC_PLAIN}"
+        best = results.best_other(case)
+        if best and best != RSYNC_PLAIN and (seconds := results.median(best, case)):
+            yield f"{case}: {seconds / ours:.1f} times as fast as the best other, {best}"
+    ours, plain = results.median(BSYNC, Case.FIRST), results.median(PLAIN_COPY, Case.FIRST)
+    if ours and plain:
+        yield (
+            f"{Case.FIRST}: {plain / ours:.0%} of the rate of the {PLAIN_COPY} "
+            f"(target: at least {RATE_TARGET:.0%})"
+        )
+    for case in results.setting.cases:
+        files, rsync = results.median(BSYNC_FILES, case), results.median(RSYNC_AS_BSYNC, case)
+        if files and rsync:
+            yield f"{case}: {BSYNC_FILES} takes {files / rsync:.2f} times its rsync's time"
+
+
+def _table(results: Results, case: Case) -> Iterator[str]:
+    best, references = results.best_other(case), [RSYNC_PLAIN]
+    titles = [f"to {RSYNC_PLAIN}"]
+    if best is not None and best != RSYNC_PLAIN:
+        references.append(best)
+        titles.append(f"to the best other, {best}")
+    if results.median(PLAIN_COPY, case):
+        references.append(PLAIN_COPY)
+        titles.append(f"to the {PLAIN_COPY}")
+    with_rate = case is Case.FIRST
+    rate = ["GB/s"] if with_rate else []
+    yield f"| {case.capitalize()} | " + " | ".join(["seconds", *rate, *titles]) + " |"
+    yield "|---" + "|---:" * (1 + len(rate) + len(titles)) + "|"
+    for entry in results.setting.entries:
+        if case is Case.FIRST or not entry.copies_all:
+            cells = _cells(results, entry, case, references, with_rate=with_rate)
+            yield f"| {entry.name} | " + " | ".join(cells) + " |"
+
+
+def _cells(
+    results: Results, entry: Entry, case: Case, references: Sequence[str], *, with_rate: bool
+) -> Iterator[str]:
+    seconds = results.median(entry.name, case)
+    if not seconds:
+        yield _absence(results, entry.name, case)
+        yield from [NOTHING] * (len(references) + with_rate)
+        return
+    yield _times(results.seconds(entry.name, case))
+    if with_rate:
+        yield f"{results.setting.used_bytes / seconds / 1e9:.2f}"
+    for reference in references:
+        other = results.median(reference, case)
+        yield f"{seconds / other:.2f}" if other else NOTHING
+
+
+def _absence(results: Results, name: str, case: Case) -> str:
+    if name in results.setting.missing:
+        return "missing"
+    if name in results.setting.skipped:
+        return "not run"
+    return "failed" if results.failed(name, case) else NOTHING
 
 
 def _times(seconds: Sequence[float]) -> str:
@@ -104,33 +177,30 @@ def _times(seconds: Sequence[float]) -> str:
     return f"{median(seconds):.2f}{spread}"
 
 
-def _overhead(results: Results) -> Iterator[str]:
-    yield f"bsync's own overhead, against {RSYNC_AS_BSYNC}:"
-    yield ""
-    first, unchanged = _both(results, Case.FIRST), _both(results, Case.UNCHANGED)
-    if first is None or unchanged is None:
-        yield "- not measured: one of the two is missing, failed or was not run"
-        return
-    ratio, difference = first[0] / first[1], unchanged[0] - unchanged[1]
-    yield f"- first clone: ratio {ratio:.3f} (target: at most {FIRST_CLONE_TARGET})"
-    yield f"- nothing changed: {difference:+.2f} s (target: at most {UNCHANGED_TARGET} s)"
-    for case in (Case.FIRST, Case.UNCHANGED):
-        alone = results.program_median(RSYNC_AS_BSYNC, case)
-        yield f"- {case}: that rsync process alone took {alone:.2f} s"
-
-
-def _both(results: Results, case: Case) -> tuple[float, float] | None:
-    if results.failed(BSYNC, case) or results.failed(RSYNC_AS_BSYNC, case):
-        return None
-    ours, rsync = results.median(BSYNC, case), results.median(RSYNC_AS_BSYNC, case)
-    return None if ours is None or rsync is None else (ours, rsync)
+def _growth(series: Sequence[Results], picture: str) -> Iterator[Sequence[str]]:
+    names = [entry.name for entry in series[0].setting.entries]
+    yield [f"![{TITLES[GROWTH]}]({picture})"]
+    for case in series[0].setting.cases:
+        lines = [f"| {case.capitalize()} | " + " | ".join(f"{n} (s)" for n in names) + " | ratio |"]
+        lines.append("|---:" * (len(names) + 2) + "|")
+        for results in series:
+            times = [results.median(name, case) for name in names]
+            cells = [
+                f"{each:.2f}" if each else _absence(results, name, case)
+                for each, name in zip(times, names, strict=True)
+            ]
+            ours, rsync = results.median(BSYNC, case), results.median(RSYNC_PLAIN, case)
+            ratio = f"{ours / rsync:.3f}" if ours and rsync else NOTHING
+            files = f"{results.setting.source['files']:,} files"
+            lines.append(f"| {files} | " + " | ".join([*cells, ratio]) + " |")
+        yield lines
 
 
 def _incomplete(results: Results) -> Iterator[str]:
     for name, programs in results.setting.missing.items():
         yield f"- missing on this machine: {name} (no {', '.join(programs)})"
-    for name in results.setting.skipped:
-        yield f"- left out on request: {name}"
+    if results.setting.skipped:
+        yield f"- left out on request: {', '.join(results.setting.skipped)}"
     for failure in results.failures:
         lines = " / ".join(failure.reason.splitlines())
         yield f"- FAILED: {failure.contender}, {failure.case}, round {failure.round}: {lines}"

@@ -1,13 +1,14 @@
-"""Measurements, their medians, and the raw file."""
+"""Measurements, their medians, and the files that keep them: one for each part of a benchmark."""
 
 from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from benchlib.changes import ChangeCounts
 from benchlib.machine import Machine
@@ -17,8 +18,26 @@ class Case(StrEnum):
     """What is measured."""
 
     FIRST = "first clone"
-    UNCHANGED = "nothing changed"
     CHANGED = "0.1 % changed"
+    UNCHANGED = "nothing changed"
+
+
+class Standing(StrEnum):
+    """What a contender is in the comparison."""
+
+    OURS = "ours"
+    OTHER = "other"
+    YARDSTICK = "yardstick"  # No clone comes out of it: it only shows what the disk can do.
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the report says of a contender."""
+
+    name: str
+    standing: Standing
+    note: str
+    copies_all: bool  # It has no other way to do it again than as for the first time.
 
 
 @dataclass(frozen=True)
@@ -44,21 +63,24 @@ class Failure:
 
 @dataclass(frozen=True)
 class Setting:
-    """The circumstances of all measurements."""
+    """The circumstances of all measurements with one source."""
 
     machine: Machine
     started: str
     rounds: int
     seed: int
     source: dict[str, int]
+    used_bytes: int  # The source's blocks in use.
     changes: ChangeCounts
+    cases: tuple[Case, ...]
+    entries: tuple[Entry, ...]
     missing: dict[str, list[str]]
     skipped: tuple[str, ...]
 
 
 @dataclass
 class Results:
-    """All that a benchmark found out so far."""
+    """All that a benchmark found out so far with one source."""
 
     setting: Setting
     measurements: list[Measurement] = field(default_factory=list)
@@ -69,7 +91,9 @@ class Results:
         return [m.seconds for m in self._of(contender, case)]
 
     def median(self, contender: str, case: Case) -> float | None:
-        """The median of all rounds, if there was any."""
+        """The median of all rounds, if there was any and none failed."""
+        if self.failed(contender, case):
+            return None
         return _median(self.seconds(contender, case))
 
     def program_median(self, contender: str, case: Case) -> float | None:
@@ -80,12 +104,55 @@ class Results:
         """Whether any round failed, so that its times are not to be trusted."""
         return any(f.contender == contender and f.case == case for f in self.failures)
 
-    def save(self, path: Path) -> None:
-        """Write everything as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+    def best_other(self, case: Case) -> str | None:
+        """The fastest contender that is not bsync."""
+        times = {
+            entry.name: seconds
+            for entry in self.setting.entries
+            if entry.standing is Standing.OTHER
+            and (seconds := self.median(entry.name, case)) is not None
+        }
+        return min(times, key=times.__getitem__) if times else None
 
     def _of(self, contender: str, case: Case) -> list[Measurement]:
         return [m for m in self.measurements if m.contender == contender and m.case == case]
+
+
+def save(series: Sequence[Results], path: Path) -> None:
+    """Write everything as JSON."""
+    text = json.dumps([asdict(results) for results in series], indent=2, ensure_ascii=False)
+    path.write_text(text + "\n")
+
+
+def load(path: Path) -> list[Results]:
+    """What `save` wrote."""
+    return [_results(each) for each in json.loads(path.read_text())]
+
+
+def latest(work: Path, stem: str) -> Path | None:
+    """The newest file of finished measurements whose name begins with `stem`."""
+    return max(work.glob(f"{stem}-*.json"), default=None)
+
+
+def _results(data: Mapping[str, Any]) -> Results:
+    return Results(
+        _setting(data["setting"]),
+        [Measurement(**{**each, "case": Case(each["case"])}) for each in data["measurements"]],
+        [Failure(**{**each, "case": Case(each["case"])}) for each in data["failures"]],
+    )
+
+
+def _setting(data: Mapping[str, Any]) -> Setting:
+    known = {
+        "machine": Machine(**data["machine"]),
+        "changes": ChangeCounts(**data["changes"]),
+        "cases": tuple(map(Case, data["cases"])),
+        "entries": tuple(
+            Entry(**{**each, "standing": Standing(each["standing"])}) for each in data["entries"]
+        ),
+        "skipped": tuple(data["skipped"]),
+    }
+    return Setting(**{**data, **known})
 
 
 def _median(values: Sequence[float]) -> float | None:
