@@ -15,11 +15,12 @@ settings.load_profile("repeatable")
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    """A lab whose test leaves nothing behind."""
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
+    """A lab whose test leaves nothing behind; its runs clone as the mark `engine` says."""
     if os.geteuid() != 0:
         pytest.skip("this tier needs root, to attach loop devices and to mount")
-    made = Lab(tmp_path)
+    chosen = request.node.get_closest_marker("engine")
+    made = Lab(tmp_path, chosen.args[0] if chosen else "")
     yield made
     made.assert_nothing_left()
 

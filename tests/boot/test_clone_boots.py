@@ -43,6 +43,7 @@ def test_a_clone_on_a_larger_disk_boots(lab: Lab, source: Path) -> None:
     lab.bsync("verify", source, clone)
 
 
+@pytest.mark.engine("files")
 def test_a_clone_on_a_smaller_disk_boots_and_still_synchronises(lab: Lab, source: Path) -> None:
     clone = lab.image("smaller.img", DISK_SIZE - 150 * MIB)
     assert "partitions shrink" in lab.bsync(source, clone).out
@@ -75,6 +76,7 @@ start={900 * 2048}, size=90M, type=83
     lab.bsync("verify", source, clone)
 
 
+@pytest.mark.engine("files")
 def test_an_incomplete_clone_does_not_boot_and_says_why(lab: Lab, source: Path) -> None:
     """The copy of /home fails, after that of the root has succeeded."""
     clone = lab.image("incomplete.img", DISK_SIZE)

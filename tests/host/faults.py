@@ -23,6 +23,8 @@ from bsync import __main__ as command
 from bsync import execute, ledger, run
 from bsync.acquire import block, loop, mount
 from bsync.engines import rsync
+from bsync.engines.blocks import access, pump
+from bsync.engines.blocks.engine import Copier
 
 Hit = Callable[[], None]
 
@@ -33,10 +35,12 @@ _BEFORE = {
     "before-child": (execute, "run"),
     "before-unmounting": (mount.Mount, "release"),
     "before-detaching": (loop.Loop, "release"),
+    "before-superblock": (Copier, "_write_superblock"),
     "before-closing": (ledger.Ledger, "close"),
 }
 _AFTER = {
     "after-line": (ledger.Ledger, "note"),
+    "after-superblock": (Copier, "_write_superblock"),
     "after-step": (execute, "_carry_out"),
     "after-spawn": (run, "_spawn"),
     "after-mounting": (mount.Mount, "acquire"),
@@ -109,6 +113,37 @@ def _slow_down(kilobytes: int) -> None:
     setattr(rsync, "OPTIONS", (*rsync.OPTIONS, f"--bwlimit={kilobytes}"))  # noqa: B010
 
 
+def _hold(path: Path) -> None:
+    """Wait, at the first block that is copied, for as long as there is a file."""
+    original = pump.run_all
+
+    def run_all(*args: Any) -> int:
+        pump.run_all = original
+        path.touch()
+        while path.exists():
+            time.sleep(0.01)
+        return original(*args)
+
+    pump.run_all = run_all  # type: ignore[assignment]
+
+
+def _watch_blocks(name: str, hit: Hit) -> None:
+    """Hit before every call of the blocks engine to `os.name`."""
+    original = getattr(os, name)
+
+    class Watched:
+        def __getattr__(self, attribute: str) -> Any:
+            return getattr(os, attribute)
+
+    def call(*args: Any) -> Any:
+        hit()
+        return original(*args)
+
+    watched = Watched()
+    setattr(watched, name, call)
+    setattr(access, "os", watched)  # noqa: B010
+
+
 def _watch_starting(program: str, hit: Hit) -> None:
     """Hit while `program` is being started: it runs already, but nobody holds it yet."""
     original = subprocess.Popen.__init__
@@ -156,29 +191,40 @@ def _is_mounted(folder: Path) -> bool:
     return f" {folder} " in Path("/proc/self/mountinfo").read_text()
 
 
-def main() -> None:
-    point, count, number = sys.argv[1], int(sys.argv[2]), signal.Signals[f"SIG{sys.argv[3]}"]
-    sys.argv = ["bsync", *sys.argv[4:]]
+def _impatient() -> None:
+    """Have little patience for what stays busy."""
+    for module in (mount, loop):
+        setattr(module, "_PATIENCE", 0.3)  # noqa: B010
+
+
+def _arrange(point: str, count: int, number: int) -> None:
+    """Put the fault in its place."""
     hit = _counter(count, number)
+    name, _, detail = point.partition(":")
+    points: dict[str, Callable[[], None]] = {
+        "torn-line": lambda: _tear(hit),
+        "hold": lambda: _hold(Path(detail)),
+        "blocks": lambda: _watch_blocks(detail, hit),
+        "in-copy": lambda: _watch_copy(count, number),
+        "impatient": _impatient,
+        "starting": lambda: _watch_starting(detail, hit),
+        "soon": lambda: _kill_soon(detail, count),
+        "started": lambda: _watch_start(detail, hit),
+    }
     if point in _BEFORE:
         _patch(*_BEFORE[point], hit, after=False)
     elif point in _AFTER:
         _patch(*_AFTER[point], hit, after=True)
-    elif point == "torn-line":
-        _tear(hit)
-    elif point == "in-copy":
-        _watch_copy(count, number)
-    elif point == "impatient":
-        for module in (mount, loop):
-            setattr(module, "_PATIENCE", 0.3)  # noqa: B010
-    elif point.startswith("starting:"):
-        _watch_starting(point.removeprefix("starting:"), hit)
-    elif point.startswith("soon:"):
-        _kill_soon(point.split(":")[1], count)
-    elif point.startswith("started:"):
-        _watch_start(point.removeprefix("started:"), hit)
+    elif name in points:
+        points[name]()
     else:
         raise SystemExit(f"no such point: {point}")
+
+
+def main() -> None:
+    point, count, number = sys.argv[1], int(sys.argv[2]), signal.Signals[f"SIG{sys.argv[3]}"]
+    sys.argv = ["bsync", *sys.argv[4:]]
+    _arrange(point, count, number)
     command.main()
 
 

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
@@ -23,6 +23,7 @@ SECTOR = 512
 # A shell script that works for a long time in the folder that is its last argument.
 STAYING = 'for last; do :; done; cd "$last" && exec sleep 1000'
 PATIENCE = 300  # seconds after which a run is taken to hang
+_ENGINELESS = ("verify", "inspect", "recover", "-h", "--help", "--version")
 
 
 def call(*argv: str | Path, given: str | None = None, ok: tuple[int, ...] = (0,)) -> str:
@@ -83,8 +84,9 @@ def _backed_by(device: str, image: Path) -> bool:
 class Lab:
     """A directory for images, and a runtime directory of its own for bsync."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, engine: str = "") -> None:
         self.folder = folder
+        self.engine = engine  # by which this lab's runs clone; empty: as they choose themselves
         self.runtime = folder / "run"
         self.environment = {**os.environ, "BSYNC_RUNTIME_DIR": str(self.runtime)}
         self.environment.pop("BSYNC_DEBUG", None)
@@ -162,7 +164,7 @@ class Lab:
     def bsync(self, *words: str | Path, status: int | None = 0, stdin: str | None = None) -> Run:
         """Run bsync, which has to end with `status`; None: with any that is no defect."""
         result = subprocess.run(
-            [sys.executable, "-m", "bsync", *map(str, words)],
+            [sys.executable, "-m", "bsync", *self.engined(words)],
             env=self.environment, capture_output=True, text=True, check=False,
             input=stdin, errors="surrogateescape",
         )  # fmt: skip
@@ -175,10 +177,17 @@ class Lab:
     def start(self, *words: str | Path, launcher: tuple[str, ...] = ("-m", "bsync")) -> Started:
         """Start bsync, and do not wait for it; `launcher` is what Python runs."""
         return subprocess.Popen(
-            [sys.executable, *launcher, *map(str, words)],
+            [sys.executable, *launcher, *self.engined(words)],
             env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, errors="surrogateescape",
         )  # fmt: skip
+
+    def engined(self, words: Sequence[str | Path]) -> list[str]:
+        """The words of a run, with this lab's engine if it plans and they name none."""
+        given = [str(word) for word in words]
+        if not self.engine or not given or given[0] in _ENGINELESS or "--engine" in given:
+            return given
+        return [*given, "--engine", self.engine]
 
     def faulty(self, point: str, count: int, signal: str, *words: str | Path) -> Run:
         """Run bsync under `faults`: the `count`th time at `point`, it gets `signal`."""
@@ -195,7 +204,8 @@ class Lab:
         hold = self.folder / "hold"
         waiting = f"touch {hold}; while [ -e {hold} ]; do sleep 0.05; done"
         stand_in = self.stand_in("rsync", waiting, when="progress2")
-        child = self.start(*words)
+        driver = str(Path(__file__).with_name("faults.py"))
+        child = self.start(*words, launcher=(driver, f"hold:{hold}", "0", "KILL"))
 
         def go_on() -> Run:
             stand_in.unlink()
@@ -204,7 +214,7 @@ class Lab:
             return Run(child.returncode, out, err)
 
         try:
-            wait_until(lambda: hold.exists() or child.poll() is not None, lambda: "no rsync")
+            wait_until(lambda: hold.exists() or child.poll() is not None, lambda: "no copy")
             assert child.poll() is None, child.communicate()
             yield go_on
         finally:

@@ -28,7 +28,7 @@ class Terminal:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "bsync", *map(str, words)],
+            [sys.executable, "-m", "bsync", *lab.engined(words)],
             env={**lab.environment, "TERM": "xterm"}, stdin=slave, stdout=slave, stderr=slave,
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C reaches it

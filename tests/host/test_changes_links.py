@@ -10,6 +10,8 @@ from lab import MIB, Lab, call
 from pairs import Pair
 from trees import blocks, set_flags
 
+pytestmark = pytest.mark.engine("files")
+
 GIB = 1 << 30
 
 

@@ -40,7 +40,7 @@ def test_a_run_from_plan_to_end(lab: Lab) -> None:
     assert [event["index"] for event in started] == list(range(steps))
     assert [event["index"] for event in ended] == list(range(steps))
     assert [event["title"] for event in started] == [step["title"] for step in plan["steps"]]
-    assert found[-1]["files"] == sum(event["files"] for event in ended) == 18
+    assert found[-1]["files"] == sum(event["files"] for event in ended) >= 18
     assert found[-1]["transferred"] == sum(event["transferred"] for event in ended) > 0
 
     again = events(lab.bsync("--json", source, target))[-1]
@@ -86,6 +86,7 @@ def test_what_is_refused_is_planned_and_then_failed(lab: Lab) -> None:
     assert events(run)[-1]["hint"] == "--yes answers the question"
 
 
+@pytest.mark.engine("files")
 def test_a_failed_step(lab: Lab) -> None:
     source, target = bare(lab), lab.image("target.img", BARE_SIZE)
     lab.stand_in("rsync", "echo 'rsync: broken' >&2; exit 12", when="progress2")

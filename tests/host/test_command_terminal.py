@@ -83,6 +83,7 @@ def test_a_question_needs_both_ends_on_a_terminal(lab: Lab, pair: tuple[Path, Pa
 # --- progress ------------------------------------------------------------------------------
 
 
+@pytest.mark.engine("files")
 def test_progress_shows_every_partition_bytes_rate_and_time_left(lab: Lab) -> None:
     source, target = disk(lab, files=80), lab.image("target.img", DISK_SIZE)
     lab.stand_in("rsync", f'exec {rsync(lab)} --bwlimit=2000 "$@"', when="progress2")

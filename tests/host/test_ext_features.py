@@ -9,6 +9,8 @@ import pytest
 from lab import MIB, Lab, call
 from trees import assert_same_tree
 
+pytestmark = pytest.mark.engine("files")
+
 # Name, size in MiB, how the source is made, how it is tuned afterwards.
 Variant = tuple[str, int, str, str]
 VARIANTS: tuple[Variant, ...] = (

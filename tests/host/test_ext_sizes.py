@@ -12,6 +12,8 @@ from trees import assert_same_tree
 
 from bsync.filesystems.ext import make, superblock
 
+pytestmark = pytest.mark.engine("files")
+
 STEP = MIB // 4
 
 Fill = Callable[[Path], None]

@@ -14,6 +14,8 @@ import pytest
 from lab import MIB, Lab, call
 from trees import CHATTR, assert_same_tree, facts, set_flags
 
+pytestmark = pytest.mark.engine("files")
+
 GIB = 1 << 30
 EVERYTHING = ("mke2fs", "-q", "-t", "ext4", "-b", "4096", "-I", "256")
 

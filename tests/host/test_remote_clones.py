@@ -99,7 +99,7 @@ def test_looking_at_a_lun(lab: Lab) -> None:
     target_image = lab.image("target", lun.stat().st_size)
     with serving(lun) as target:
         assert "ext4" in lab.bsync("inspect", target.word).out
-        assert "make ext4" in lab.bsync("plan", target.word, target_image).out
+        assert "copy ext4" in lab.bsync("plan", target.word, target_image).out
 
 
 # --- NBD ----------------------------------------------------------------------------------

@@ -65,22 +65,30 @@ def test_a_table_of_another_kind_is_asked_for(lab: Lab) -> None:
     assert state(target) == before
 
 
-@pytest.mark.parametrize("program", ["rsync", "mke2fs", "tune2fs", "mkswap", "wipefs", "blkid"])
+@pytest.mark.parametrize(
+    ("engine", "program"),
+    [
+        *(("files", name) for name in ("rsync", "mke2fs", "tune2fs", "mkswap", "wipefs", "blkid")),
+        *(("blocks", name) for name in ("resize2fs", "tune2fs", "blkdiscard", "wipefs")),
+    ],
+)
 def test_a_missing_program_is_missed_before_anything_is_written(
-    lab: Lab, precious: Path, program: str
+    lab: Lab, precious: Path, engine: str, program: str
 ) -> None:
     source, before = disk(lab), state(precious)
     hidden = which(program)
     assert hidden is not None
     # Bound over the program in a mount namespace of the run's own: a file nobody can run.
     hiding = f"mount --bind /dev/null {hidden}"
-    run = lab.within(f"{hiding} && exec {{python}} -m bsync --yes {source} {precious}")
+    words = f"--yes --engine {engine} {source} {precious}"
+    run = lab.within(f"{hiding} && exec {{python}} -m bsync {words}")
     assert run.status == 4, run
     assert f"not installed: {program}" in run.err
     assert "apt-get install" in run.err
     assert state(precious) == before
 
 
+@pytest.mark.engine("files")
 def test_a_filesystem_that_cannot_be_made_is_found_out_before(lab: Lab, precious: Path) -> None:
     source, before = disk(lab), state(precious)
     lab.stand_in("mke2fs", "echo 'mke2fs: no such feature' >&2; exit 1", when="-n -F")
@@ -89,6 +97,7 @@ def test_a_filesystem_that_cannot_be_made_is_found_out_before(lab: Lab, precious
     assert state(precious) == before
 
 
+@pytest.mark.engine("files")
 def test_a_source_that_cannot_be_mounted_is_found_out_before(lab: Lab, precious: Path) -> None:
     source, before = disk(lab), state(precious)
     lab.stand_in("mount", "echo 'mount: cannot do that' >&2; exit 32", when="--types")

@@ -10,6 +10,8 @@ from aftermath import Case, assert_not_mistaken, blank, changed_mirror
 from lab import MIB, Lab, call
 from small_disks import BARE_SIZE, bare, copied, disk
 
+pytestmark = pytest.mark.engine("files")
+
 Stand = tuple[str, str, str]
 
 # What fails, and with what arguments: a program, its way to fail, and when.

@@ -10,6 +10,8 @@ from aftermath import Case, aftermath, blank, changed_mirror
 from lab import STAYING, Lab, digest, wait_until
 from small_disks import DISK_SIZE, bare, copied, disk
 
+pytestmark = pytest.mark.engine("files")
+
 KILLED = -9
 NEVER = 400  # more points than any of these runs has
 

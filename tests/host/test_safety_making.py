@@ -12,6 +12,8 @@ from aftermath import inspect
 from lab import MIB, Lab, Part, call, digest
 from small_disks import BARE_SIZE, bare, overwrite
 
+pytestmark = pytest.mark.engine("files")
+
 BEGUN = "an unfinished clone"
 KILLED = -9
 # The destination's loop device is the word before the last; the parent is bsync.

@@ -14,6 +14,8 @@ from aftermath import Case, assert_not_mistaken, blank, changed_mirror
 from lab import STAYING, Lab, Run, digest, wait_until
 from small_disks import bare, copied, disk
 
+pytestmark = pytest.mark.engine("files")
+
 STATUS = {"INT": 130, "TERM": 143, "HUP": 129}
 NEVER = 400
 

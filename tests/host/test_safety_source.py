@@ -82,6 +82,7 @@ def cut_off(lab: Lab, kind: str) -> Path:
     return image
 
 
+@pytest.mark.engine("files")
 def test_a_run_that_fails_leaves_the_source_as_it_was(lab: Lab) -> None:
     source, target = bare(lab), lab.image("target.img", BARE_SIZE)
     before = facts(source)
@@ -90,6 +91,7 @@ def test_a_run_that_fails_leaves_the_source_as_it_was(lab: Lab) -> None:
     assert facts(source) == before
 
 
+@pytest.mark.engine("files")
 def test_the_loop_device_of_the_source_lets_no_write_through(lab: Lab) -> None:
     source, target = bare(lab), lab.image("target.img", BARE_SIZE)
     before = facts(source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from lab import PATIENCE, Lab, digest
 from small_disks import BARE_SIZE, DISK_SIZE, bare, disk
 
@@ -37,6 +38,7 @@ def test_one_source_onto_several_at_once(lab: Lab) -> None:
         lab.bsync("verify", source, target)
 
 
+@pytest.mark.engine("files")
 def test_recover_leaves_a_living_run_alone(lab: Lab) -> None:
     source, target = disk(lab), lab.image("target.img", DISK_SIZE)
     with lab.held(source, target) as go_on:
@@ -51,6 +53,7 @@ def test_recover_leaves_a_living_run_alone(lab: Lab) -> None:
     lab.bsync("verify", source, target)
 
 
+@pytest.mark.engine("files")
 def test_recover_of_one_that_died_leaves_the_living_alone(lab: Lab) -> None:
     source, target = bare(lab), lab.image("target.img", BARE_SIZE)
     lab.faulty("after-line", 6, "KILL", bare(lab, name="a.img"), lab.image("b.img", BARE_SIZE))

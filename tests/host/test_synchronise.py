@@ -46,6 +46,7 @@ def uuid_of(lab: Lab, image: Path, part: Part | None = None) -> str:
 # --- incomplete mirrors -------------------------------------------------------------------
 
 
+@pytest.mark.engine("files")
 @pytest.mark.parametrize("kind", KINDS)
 def test_marked_mirror_is_resumed_without_a_question(lab: Lab, kind: str) -> None:
     source = made(lab, kind)
@@ -93,6 +94,7 @@ def test_other_uuid_is_made_anew_after_a_question(lab: Lab) -> None:
     assert uuid_of(lab, target) == uuid_of(lab, source)
 
 
+@pytest.mark.engine("files")
 def test_other_kind_is_made_anew_after_a_question(lab: Lab) -> None:
     """A mirror that was made before the source became an ext4."""
     source = made(lab, "ext3")
@@ -110,6 +112,7 @@ def names_of(lab: Lab, image: Path) -> str:
     return names(lab, image, Part(0, 0, image.stat().st_size, ""))["TYPE"]
 
 
+@pytest.mark.engine("files")
 def test_other_features_stay_and_are_said(lab: Lab) -> None:
     source = made(lab)
     target = cloned(lab, source)
@@ -122,6 +125,7 @@ def test_other_features_stay_and_are_said(lab: Lab) -> None:
 # --- a source that lost its files ---------------------------------------------------------
 
 
+@pytest.mark.engine("files")
 def test_nearly_empty_source_does_not_empty_the_mirror_unasked(lab: Lab) -> None:
     source = made(lab, files=300)
     target = cloned(lab, source)
@@ -184,6 +188,7 @@ def test_source_with_errors_is_refused(lab: Lab) -> None:
 # --- mirrors that are not at rest ---------------------------------------------------------
 
 
+@pytest.mark.engine("files")
 @pytest.mark.parametrize("kind", KINDS)
 def test_mirror_that_was_cut_off_is_compared_by_contents(lab: Lab, kind: str) -> None:
     """Sizes and times may be right there while the data never came."""
@@ -202,6 +207,7 @@ def test_mirror_that_was_cut_off_is_compared_by_contents(lab: Lab, kind: str) ->
     assert_same_tree(lab, source, target)
 
 
+@pytest.mark.engine("files")
 def test_damaged_mirror_ends_the_run_and_says_what_to_do(lab: Lab) -> None:
     source = made(lab)
     target = cloned(lab, source)
@@ -227,6 +233,7 @@ def disk(lab: Lab) -> tuple[Path, Path]:
     return source, target
 
 
+@pytest.mark.engine("files")
 def test_only_the_partition_that_changed_is_transferred(lab: Lab) -> None:
     source, target = disk(lab)
     last = lab.partitions(source)[4]
@@ -260,6 +267,7 @@ def test_boot_loader_that_became_shorter_follows(lab: Lab) -> None:
     assert_clone(lab, source, target)
 
 
+@pytest.mark.engine("files")
 def test_partition_that_grew_on_the_source(lab: Lab) -> None:
     """The mirror keeps its smaller one for as long as the files fit."""
     source = made(lab)
@@ -291,6 +299,7 @@ def outgrown(lab: Lab, options: tuple[str, ...] = (), kind: str = "ext4") -> tup
     return source, target
 
 
+@pytest.mark.engine("files")
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
@@ -323,6 +332,7 @@ def inode_of(lab: Lab, image: Path, name: str) -> tuple[int, int]:
         return status.st_ino, status.st_ctime_ns
 
 
+@pytest.mark.engine("files")
 def test_a_mirror_that_may_not_grow_enough_is_refused(lab: Lab) -> None:
     source, target = outgrown(lab)
     os.truncate(target, 24 * MIB)

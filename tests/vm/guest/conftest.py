@@ -11,8 +11,10 @@ from rig import Rig
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    """A rig whose test leaves the machine as it found it."""
-    made = Rig(tmp_path)
+def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+    """A rig whose test leaves the machine as it found it; its runs clone as the mark `engine`
+    says."""
+    chosen = request.node.get_closest_marker("engine")
+    made = Rig(tmp_path, chosen.args[0] if chosen else "")
     yield made
     made.assert_nothing_left()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from rig import Rig
 from small_disks import disk
 
@@ -28,6 +29,7 @@ def completed(rig: Rig) -> None:
     rig.assert_mirror(here, there)
 
 
+@pytest.mark.engine("files")
 def test_before_copying(rig: Rig) -> None:
     with rig.stopped("in-copy", 20, *prepared(rig)):
         rig.cut_power()
@@ -58,7 +60,7 @@ def test_before_synchronising(rig: Rig) -> None:
     with rig.mounted_device(f"{here}1") as tree:
         for number in range(40):
             (tree / f"file-{number:03}").write_text(f"changed {number}\n" * 3000)
-    with rig.stopped("in-copy", 3, here, there):
+    with rig.stopped("blocks:pwritev", 2, here, there):
         rig.cut_power()
 
 

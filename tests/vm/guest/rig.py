@@ -53,8 +53,8 @@ def _mount_points() -> Iterator[str]:
 class Rig(Lab):
     """The bench of one test."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, engine: str = "") -> None:
+        super().__init__(folder, engine)
         self.runtime = Path("/run/bsync")
         del self.environment["BSYNC_RUNTIME_DIR"]
         self._before = footprint()

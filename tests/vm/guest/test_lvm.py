@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 from lab import MIB, Started, call, wait_until
 from rig import Rig
 from small_disks import disk
@@ -89,6 +90,7 @@ def test_a_destination_is_written_as_a_transaction(rig: Rig) -> None:
         rig.assert_mirror(source, origin)
 
 
+@pytest.mark.engine("files")
 def test_a_failed_transaction_leaves_the_origin_alone(rig: Rig) -> None:
     source = disk(rig)
     with volume_group(rig.disk(0)) as group:
@@ -118,6 +120,7 @@ def test_an_overflowing_snapshot_ends_the_run(rig: Rig) -> None:
     rig.bsync("inspect", image)
 
 
+@pytest.mark.engine("files")
 def test_a_snapshot_that_gets_full_is_said(rig: Rig) -> None:
     """At once, not at the end."""
     image, hold = rig.image("clone.img", 96 * MIB), rig.folder / "hold"

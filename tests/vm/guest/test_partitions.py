@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from lab import MIB, call, wait_until
 from rig import Rig
 
@@ -82,6 +83,7 @@ def test_nodes_that_lie_are_not_believed(rig: Rig) -> None:
         rig.assert_mirror(here, there)
 
 
+@pytest.mark.engine("files")
 def test_nobody_mounts_a_partition_meanwhile(rig: Rig) -> None:
     target = rig.image("target.img", SIZE)
     with rig.scanned(disk(rig)) as here, rig.stopped("after-step", 2, here, target) as run:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from bsync.deferred import deferred
 from bsync.engines.blocks.access import Access, Buffer, buffer
 
 WORKERS = 4
@@ -46,8 +47,9 @@ class _Pump:
     def drain(self, advance: Advance) -> int:
         threads = [threading.Thread(target=self._labour, daemon=True) for _ in range(WORKERS)]
         try:
-            for thread in threads:
-                thread.start()
+            with deferred():  # one that is starting could not be joined
+                for thread in threads:
+                    thread.start()
             for thread in threads:
                 while thread.is_alive():
                     thread.join(_GLANCE)

@@ -1,0 +1,64 @@
+"""The threads of a copy: whatever ends it, none of them goes on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from bsync.engines.blocks import pump
+
+
+class Ended(BaseException):
+    """What a signal raises."""
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise Ended
+
+    before = signal.signal(signal.SIGTERM, end)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_a_signal_while_a_thread_starts_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that nobody waits for would still be there when Python ends."""
+    started: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        started.append(thread)
+        signal.raise_signal(signal.SIGTERM)
+        start(thread)
+
+    def work(*_: Any) -> int:
+        return 0
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(Ended):
+        pump.run_all(iter([(0, 1)] * 100), work, 4096)
+    assert len(started) == pump.WORKERS
+    assert not any(thread.is_alive() for thread in started)
+
+
+def test_the_first_failure_ends_all() -> None:
+    done: list[pump.Run] = []
+
+    def work(run: pump.Run, *_: Any) -> int:
+        if run[0] == 5:
+            raise ValueError("broken")
+        done.append(run)
+        return 1
+
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="broken"):
+        pump.run_all(((number, 1) for number in range(1_000_000)), work, 4096)
+    assert len(done) < 1_000_000
+    assert threading.active_count() == before
