@@ -153,7 +153,7 @@ def overheard(rig: Rig) -> Iterator[None]:
         over.set()
         listener.join()
     everything = b"\n".join(heard) + log.read_bytes()
-    for proof in (b"--login", b"rsync", b'"kind": "iscsi-session"', b"called with"):
+    for proof in (b"--login", b"bsync", b'"kind": "iscsi-session"', b"called with"):
         assert proof in everything, proof
     for chap in (IN, OUT):
         assert chap.password.encode() not in everything
