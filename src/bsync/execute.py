@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bsync.acquire import loop, mount
@@ -53,7 +53,6 @@ _PROGRAMS: dict[type[Step], tuple[str, ...]] = {
     CopyFiles: ("rsync", "mount", "umount", "sync"),
     MakeSwap: ("mkswap", "wipefs"),
     MarkBlocks: ("wipefs", "blkdiscard"),
-    CompleteBlocks: ("resize2fs", "tune2fs", "debugfs"),
 }
 
 Advance = Callable[[int], None]
@@ -73,31 +72,44 @@ class Context:
 def execute(
     plan: Plan, source: Device, destination: Device, ledger: Ledger, emit: Emit
 ) -> Transfer:
-    """Carry out `plan`.  Every source filesystem is mounted before the first byte is written.
+    """Carry out `plan`.  Every source filesystem is mounted, or read as far as a copy by blocks
+    needs to know it, before the first byte is written.
 
     Raises `Unavailable` if that fails; `CopyFailed` once anything may have been written.
     """
     require({program for step in plan.steps for program in _programs(step)})
     _rehearse(plan, ledger)
+    context = Context(ledger, source, destination, {}, {})
     with contextlib.ExitStack() as stack:
-        trees, copiers = {}, {}
-        for step in plan.steps:
-            if isinstance(step, CopyFiles):
-                place = step.place
-                trees[place.number] = stack.enter_context(
-                    mounted_tree(ledger, source, place.source, step.source, writable=False)
-                )
-            if isinstance(step, CopyBlocks):
-                place = step.place
-                pair = pairs.opened(source, place.source, destination, place.destination)
-                copiers[place.number] = Copier(stack.enter_context(pair), step.way)
+        with _nothing_written():
+            for step in plan.steps:
+                _prepare(step, context, stack)
         destination.publish()
-        return _all_steps(plan, Context(ledger, source, destination, trees, copiers), emit)
+        return _all_steps(plan, context, emit)
+
+
+def _prepare(step: Step, context: Context, stack: contextlib.ExitStack) -> None:
+    """Open what a step reads from."""
+    if isinstance(step, CopyFiles):
+        tree = mounted_tree(
+            context.ledger, context.source, step.place.source, step.source, writable=False
+        )
+        context.trees[step.place.number] = stack.enter_context(tree)
+    if isinstance(step, CopyBlocks):
+        here, there = step.place.source, step.place.destination
+        pair = pairs.opened(context.source, here, context.destination, there)
+        copier = Copier(stack.enter_context(pair), step.way)
+        copier.prepare()
+        context.copiers[step.place.number] = copier
 
 
 def _programs(step: Step) -> set[str]:
     """What has to be installed for a step."""
-    own = kind_of(step.source).PROGRAMS if isinstance(step, MakeFilesystem | MarkFilesystem) else ()
+    own: Sequence[str] = ()
+    if isinstance(step, MakeFilesystem | MarkFilesystem):
+        own = kind_of(step.source).PROGRAMS
+    if isinstance(step, CompleteBlocks) and step.grow:
+        own = ("resize2fs", "tune2fs")
     return {*_PROGRAMS.get(type(step), ()), *own}
 
 
@@ -117,6 +129,15 @@ def _all_steps(plan: Plan, context: Context, emit: Emit) -> Transfer:
 
 def _advancer(emit: Emit, index: int) -> Advance:
     return lambda done: emit(StepAdvanced(index, done))
+
+
+@contextlib.contextmanager
+def _nothing_written() -> Iterator[None]:
+    """Before writing begins, whatever fails leaves the destination as it was."""
+    try:
+        yield
+    except CopyFailed as error:
+        raise Unavailable(error.message, error.hint) from None
 
 
 @contextlib.contextmanager

@@ -24,6 +24,8 @@ from bsync.errors import BsyncError, Stopped, Unavailable
 # As the kernel names what is mounted below it: whole, and without symbolic links.
 ROOT = Path(os.path.realpath(os.environ.get("BSYNC_RUNTIME_DIR") or "/run/bsync"))
 
+LOCK = "lock"  # the file in `ROOT` that all runs share, as long as there is a run
+
 Facts = dict[str, str | int | bool]
 
 
@@ -135,6 +137,9 @@ def _new(root: Path) -> Ledger:
 def _close(ledger: Ledger) -> None:
     with deferred():
         ledger.close()
+        root = ledger.directory.parent
+        with contextlib.suppress(OSError), _exclusive(root, fcntl.LOCK_NB):
+            _tidy(root)  # whoever has the lock now does so later
 
 
 def recover(rebuild: Rebuild, root: Path = ROOT) -> tuple[list[str], list[str]]:
@@ -149,6 +154,7 @@ def recover(rebuild: Rebuild, root: Path = ROOT) -> tuple[list[str], list[str]]:
             with _exclusive(root):
                 for directory in sorted(path for path in root.iterdir() if path.is_dir()):
                     _recover_one(directory, rebuild, released, failures)
+                _tidy(root)
     except OSError as error:
         raise Unavailable(
             f"cannot look for ledgers in {root}: {error.strerror}", "run as root"
@@ -209,15 +215,33 @@ def _remove(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def _exclusive(root: Path) -> Iterator[None]:
-    """One process at a time makes or judges ledgers."""
+def _exclusive(root: Path, how: int = 0) -> Iterator[None]:
+    """One process at a time makes or judges ledgers.  Raises `BlockingIOError` if one does so
+    now, and `how` is LOCK_NB."""
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(root / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    while True:
+        descriptor = os.open(root / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | how)
+            if _stands(descriptor, root / LOCK):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _stands(descriptor: int, path: Path) -> bool:
+    """Whether the open file still has this name: who waited for its lock may find it removed."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _tidy(root: Path) -> None:
+    """Remove the lock, which we have, where no run is left."""
+    if os.listdir(root) == [LOCK]:
+        (root / LOCK).unlink()
 
 
 def _one_line(error: BsyncError | OSError) -> str:

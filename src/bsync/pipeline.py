@@ -51,7 +51,7 @@ def clone(request: Request, emit: Emit, confirm: Confirm) -> None:
             raise Refused("not confirmed: nothing was written", "--yes answers the question")
         with _explained(source, destination):
             done = execute(plan, source, destination, ledger, emit)
-            _check(source, destination)
+            _check(plan, destination)
         destination.keeper.accepted = True
     emit(_finished(done))
 
@@ -178,9 +178,9 @@ def _recover_orphans(request: Request, emit: Emit) -> None:
         emit(Noticed(f"an earlier run left something that cannot be released: {failure}"))
 
 
-def _check(source: Device, destination: Device) -> None:
+def _check(plan: Plan, destination: Device) -> None:
     """The destination, looked at anew, is what was promised."""
-    differences = verify.promised(survey(source), survey(destination))
+    differences = verify.promised(plan.source, survey(destination))
     if differences:
         raise CopyFailed(f"the result is not what was planned: {'; '.join(differences)}")
 

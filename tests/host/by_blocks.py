@@ -32,6 +32,7 @@ def copied(source: Path, target: Path, way: Way = Way.CHANGES) -> Done:
         pair.opened(here, Extent(0, here.size), there, Extent(0, there.size)) as both,
     ):
         copier = Copier(both, way)
+        copier.prepare()
         copier.begin()
         done = copier.copy(lambda _: None)
         if not copier.idle:

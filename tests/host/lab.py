@@ -254,7 +254,7 @@ class Lab:
 
     def left(self) -> list[str]:
         """Everything of bsync's that this lab's runs have not released yet, in any namespace."""
-        found = [f"ledger {path.name}" for path in self.runtime.glob("*") if path.name != "lock"]
+        found = [f"ledger {path.name}" for path in self.runtime.glob("*")]
         found += [f"loop {row}" for row in self._loops()]
         ours = str(self.folder).encode()
         for process in Path("/proc").glob("[0-9]*"):
@@ -289,5 +289,5 @@ class Lab:
         assert not ours, f"left attached: {ours}"
         mounts = Path("/proc/self/mountinfo").read_text()
         assert str(self.folder) not in mounts, f"left mounted: {mounts}"
-        left = sorted(path.name for path in self.runtime.glob("*") if path.name != "lock")
+        left = sorted(path.name for path in self.runtime.glob("*"))
         assert not left, f"ledgers left: {left}"

@@ -181,6 +181,25 @@ def test_a_source_that_was_grown(lab: Lab) -> None:
     assert_same_blocks(source, target)
 
 
+def test_journals_that_came_equally_far_each_by_itself(lab: Lab) -> None:
+    source, target = bare(lab), lab.image("target.img", BARE_SIZE)
+    lab.bsync(source, target)
+    for image, name in ((source, "here"), (target, "there")):
+        with lab.mounted(image) as tree:
+            (tree / name).write_bytes(name.encode() * 1000)
+    here, there = journal(source), journal(target)
+    assert here[:1024] == there[:1024], "their superblocks tell them apart"
+    assert here != there
+    lab.bsync(source, target)
+    assert journal(target) == here
+    assert_same_blocks(source, target)
+
+
+def journal(image: Path) -> bytes:
+    call("debugfs", "-R", f"dump <8> {image}.journal", image)
+    return Path(f"{image}.journal").read_bytes()
+
+
 @pytest.mark.parametrize("kind", ["ext2", "ext3", "ext4"])
 def test_a_clone_on_a_larger_place_grows_and_still_synchronises(lab: Lab, kind: str) -> None:
     source, target = bare(lab, kind), lab.image("target.img", 40 * MIB)

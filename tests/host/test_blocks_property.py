@@ -23,6 +23,7 @@ from lab import MIB, call, wait_until
 from random_tree import RandomTree
 from trees import facts
 
+from bsync.engines.blocks import changes, pair
 from bsync.plan.steps import Way
 
 SIZE = 40 * MIB
@@ -125,7 +126,17 @@ class Mirror(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.fixture(params=VARIANTS)
+def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Most variants are looked at in small parts, as large filesystems are."""
+    if request.param not in ("ext4", "ext2-1k"):
+        monkeypatch.setattr(pair, "_AT_ONCE", 8)
+        monkeypatch.setattr(changes, "_TABLES", 64 << 10)
+        monkeypatch.setattr(changes, "_NODES", 4)
+        monkeypatch.setattr(changes, "_WALK", 16)
+    return str(request.param)
+
+
 def test_a_synchronised_mirror_is_the_source(name: str) -> None:
     machine = type("Machine", (Mirror,), {"variant": VARIANTS[name], "operations": 0})
     chosen = settings(

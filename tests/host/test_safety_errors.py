@@ -201,7 +201,7 @@ def test_a_directory_for_ledgers_may_have_any_name(lab: Lab, name: str) -> None:
         lab.environment["BSYNC_RUNTIME_DIR"] = runtime
         lab.bsync("--yes", one, other)
         lab.bsync("verify", one, other)
-    assert [path.name for path in (lab.folder / name).iterdir()] == ["lock"]
+    assert not list((lab.folder / name).iterdir())
 
 
 def test_a_tool_that_fails_is_named(lab: Lab) -> None:

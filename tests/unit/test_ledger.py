@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import ClassVar
 
@@ -70,7 +72,7 @@ def ledger_lines(directory: Path) -> list[dict[str, object]]:
 
 
 def left(root: Path) -> list[str]:
-    return sorted(path.name for path in root.iterdir() if path.name != "lock")
+    return sorted(path.name for path in root.iterdir() if path.name != ledgers.LOCK)
 
 
 def orphaned(root: Path, *words: str | bytes) -> Path:
@@ -153,7 +155,7 @@ def test_a_failure_stops_no_other_release_and_hides_no_error(
     assert len(ledger.failures) == 2, "not every failure is told"
     assert all("\n" not in failure for failure in ledger.failures)
     assert not (tmp_path / "a").exists()
-    assert len(left(root)) == 1, "the ledger is what recovery needs"
+    assert ledger.run in left(root), "the ledger is what recovery needs"
 
 
 def test_what_could_not_be_released_is_recovered(root: Path, tmp_path: Path) -> None:
@@ -192,6 +194,41 @@ def test_nowhere_to_write_a_ledger(tmp_path: Path) -> None:
     (tmp_path / "run" / "lock").mkdir()
     with pytest.raises(Unavailable):
         recover(rebuild, tmp_path / "run")
+
+
+def test_the_lock_goes_with_the_last_run(root: Path) -> None:
+    with opened(root):
+        with opened(root) as other:
+            assert len(left(root)) == 2
+        assert other.run not in left(root)
+        assert (root / ledgers.LOCK).exists()
+    assert not list(root.iterdir())
+    (root / ledgers.LOCK).touch()
+    recover(rebuild, root)
+    assert not list(root.iterdir())
+
+
+def test_a_lock_that_was_removed_while_it_was_waited_for(root: Path) -> None:
+    """Whoever comes next must meet the one who waited."""
+    met, done = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        with ledgers._exclusive(root):
+            met.set()
+            done.wait()
+
+    with ledgers._exclusive(root):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        assert not met.wait(0.2)
+        ledgers._tidy(root)
+    try:
+        assert met.wait(10)
+        with pytest.raises(BlockingIOError), ledgers._exclusive(root, fcntl.LOCK_NB):
+            pytest.fail("two at once")
+    finally:
+        done.set()
+        waiting.join()
 
 
 # --- recovery -----------------------------------------------------------------------------

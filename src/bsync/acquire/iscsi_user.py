@@ -21,7 +21,7 @@ from bsync.acquire.open_iscsi import Credentials
 from bsync.acquire.storage_daemon import PASSWORD, Node, exported
 from bsync.acquire.watchdog import PATIENCE
 from bsync.errors import Refused, Unavailable
-from bsync.ledger import Ledger
+from bsync.ledger import LOCK, Ledger
 from bsync.locate import IscsiLun
 
 _COMMAND = 30  # seconds for one command of the initiator's; it is then repeated
@@ -91,7 +91,7 @@ def _reserved(ledger: Ledger, locator: IscsiLun, lun: Lun, *, writable: bool) ->
     """
     name = f"iscsi {locator.iqn} {lun.number}".encode()
     place = int.from_bytes(hashlib.sha256(name).digest()[:7], "big")
-    descriptor = os.open(ledger.directory.parent / "lock", os.O_RDWR | os.O_CLOEXEC)
+    descriptor = os.open(ledger.directory.parent / LOCK, os.O_RDWR | os.O_CLOEXEC)
     try:
         kind = fcntl.F_WRLCK if writable else fcntl.F_RDLCK
         lock = _LOCK.pack(kind, os.SEEK_SET, place, 1, 0)

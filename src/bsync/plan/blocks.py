@@ -19,15 +19,13 @@ def obstacle(place: Place, source: Ext, there: Content, options: Options) -> str
         return "the destination is smaller than the filesystem"
     if options.grow and (reason := blockwise.growth_obstacle(sb, size)):
         return reason
-    made_by_files = _is_mirror(source, there) and not _is_clone(source, there)
+    made_by_files = is_mirror(source, there) and not _is_clone(source, there)
     if made_by_files and options.engine == "auto":
         return "the mirror was made by files"
     return ""
 
 
-def steps(
-    place: Place, source: Ext, there: Content, options: Options
-) -> tuple[Step, ...]:  # fmt: skip
+def steps(place: Place, source: Ext, there: Content, options: Options) -> tuple[Step, ...]:
     """Mark it, copy, complete.  Raises `Refused`."""
     if hindrance := ext.unsettled(source):
         raise Refused(f"{place.name} of the source{hindrance.text}", hindrance.hint)
@@ -41,23 +39,18 @@ def steps(
     )
 
 
-def replaces(source: Ext, there: Content) -> bool:
-    """Whether what is there is nobody's: a mirror of the source, finished or not."""
-    return _is_mirror(source, there)
-
-
 def _present(source: Ext, there: Content) -> str:
     match there:
         case Blank(begun=begun):
             return f"the destination {'was being made' if begun else 'is blank'}"
-        case Ext() if _is_mirror(source, there):
+        case Ext() if is_mirror(source, there):
             kind = "an unfinished mirror" if mark.is_marked(there) else "a mirror"
             return f"the destination is {kind} of this source"
     return f"the destination holds {describe(there)}, not a mirror of this filesystem"
 
 
 def _way(source: Ext, there: Content, options: Options) -> tuple[Way, str]:
-    if not isinstance(there, Ext) or not _is_mirror(source, there):
+    if not isinstance(there, Ext) or not is_mirror(source, there):
         return Way.FRESH, "every block in use"
     if mark.is_marked(there):
         return Way.COMPARE, "what differs, since the last run was cut off"
@@ -70,7 +63,8 @@ def _way(source: Ext, there: Content, options: Options) -> tuple[Way, str]:
     return Way.CHANGES, "only what changed"
 
 
-def _is_mirror(source: Ext, there: Content) -> bool:
+def is_mirror(source: Ext, there: Content) -> bool:
+    """Whether what is there is a mirror of the source, finished or not."""
     if not isinstance(there, Ext):
         return False
     if mark.is_marked(there):

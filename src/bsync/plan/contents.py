@@ -127,7 +127,7 @@ def _filesystem(place: Place, source: Filesystem, there: Content, options: Optio
 
 def _by_blocks(place: Place, source: Ext, there: Content, options: Options) -> Steps:
     steps = blocks.steps(place, source, there, options)
-    if not blocks.replaces(source, there):
+    if not blocks.is_mirror(source, there):
         return Steps(steps, _lost(place, there))
     complete = isinstance(there, Ext) and not mark.is_marked(there)
     return Steps(steps, _emptied(place, source, there) if complete else ())

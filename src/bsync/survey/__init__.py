@@ -35,7 +35,7 @@ def _layout(device: Device) -> Layout:
             return _bare(device, Foreign(f"a damaged {table} partition table ({error})"))
     if table:
         return _bare(device, Foreign(f"a {table} partition table"))
-    return Bare(device.size, device.sector_size, content_of(device, whole))
+    return Bare(device.size, device.sector_size, content_of(device, whole, found))
 
 
 def _is_hybrid(device: Device) -> bool:

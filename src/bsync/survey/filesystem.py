@@ -45,11 +45,11 @@ def _decoded(text: str) -> str:
     return found.decode("utf-8", "surrogateescape")
 
 
-def content_of(device: Device, extent: Extent) -> Content:
-    """The contents of `extent`."""
+def content_of(device: Device, extent: Extent, found: dict[str, str] | None = None) -> Content:
+    """The contents of `extent`, where blkid has `found` this, if it was asked already."""
     if extent.size < MIB // 64:
         return _unnamed(device, extent)
-    content = _named(device, extent)
+    content = _named(device, extent, signatures(device, extent) if found is None else found)
     nobodys = isinstance(content, Filesystem) and mark.is_marked(content)
     nobodys = nobodys or (isinstance(content, Foreign) and not content.kind)
     if nobodys and is_begun(device.read(extent.start, len(SECTOR))):
@@ -57,8 +57,7 @@ def content_of(device: Device, extent: Extent) -> Content:
     return content
 
 
-def _named(device: Device, extent: Extent) -> Content:
-    found = signatures(device, extent)
+def _named(device: Device, extent: Extent, found: dict[str, str]) -> Content:
     kind = found.get("TYPE", "")
     uuid, label = found.get("UUID", ""), found.get("LABEL", "")
     if answering := kind_named(kind):

@@ -37,7 +37,7 @@ def footprint() -> Footprint:
         "iSCSI record": {str(path) for path in Path("/etc/iscsi/nodes").glob("*/*")},
         "mount": {point for point in _mount_points() if not point.startswith("/sys/")},
         "swap": {row.split()[0] for row in Path("/proc/swaps").read_text().splitlines()[1:]},
-        "ledger": {str(path) for path in Path("/run/bsync").glob("*") if path.name != "lock"},
+        "ledger": {str(path) for path in Path("/run/bsync").glob("*")},
     }
 
 

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bsync.acquire.block import Device
+from bsync.arrays import Numbers
 from bsync.engines.blocks import ranges
-from bsync.engines.blocks.ranges import Numbers
 from bsync.errors import CopyFailed
 from bsync.layout import Extent
 
@@ -29,12 +29,24 @@ Buffer = NDArray[np.uint8]
 READERS = 8  # requests under way at once
 _NEAR = 32 << 10  # bytes of a gap that is read through rather than leapt over
 _LONGEST = 1 << 20  # bytes of one request of `gather`
-_BATCH = 8 << 20  # bytes that `gathered` gives at once
 
 
 def buffer(size: int) -> Buffer:
     """Memory as direct I/O needs it: aligned to a page."""
     return np.frombuffer(mmap.mmap(-1, max(size, 1)), np.uint8)
+
+
+class Arena:
+    """Memory to read into again and again: fresh memory costs more than many a comparison."""
+
+    def __init__(self) -> None:
+        self._memory = buffer(0)
+
+    def of(self, size: int) -> Buffer:
+        """`size` bytes, which held something else before."""
+        if len(self._memory) < size:
+            self._memory = buffer(size)
+        return self._memory[:size]
 
 
 @dataclass(frozen=True)
@@ -89,25 +101,19 @@ class Access:
         skip = offset - first * self.block_size
         return data[skip : skip + size].tobytes()
 
-    def gather(self, blocks: Numbers) -> Buffer:
-        """The contents of `blocks`, ascending and each once: (n, block size)."""
+    def gather(self, blocks: Numbers, arena: Arena | None = None) -> Buffer:
+        """The contents of `blocks`, ascending and each once: (n, block size).  They may stand in
+        the `arena`, if one is given, and then hold until it is used again."""
         runs = ranges.cut(ranges.bridged(ranges.of_blocks(blocks), _NEAR // self.block_size),
                           _LONGEST // self.block_size)  # fmt: skip
-        arena = buffer(runs.blocks * self.block_size)
+        memory = (arena or Arena()).of(runs.blocks * self.block_size)
         ends = np.cumsum(runs.length) * self.block_size
         begins = ends - runs.length * self.block_size
         places = zip(runs.start.tolist(), begins.tolist(), ends.tolist(), strict=True)
-        for _ in self._pool.map(lambda p: self.read(p[0], arena[p[1] : p[2]]), places):
+        for _ in self._pool.map(lambda p: self.read(p[0], memory[p[1] : p[2]]), places):
             pass
-        rows = arena[: int(ends[-1]) if len(ends) else 0].reshape(-1, self.block_size)
+        rows = memory.reshape(-1, self.block_size)
         return rows if len(rows) == len(blocks) else rows[np.searchsorted(runs.numbers(), blocks)]
-
-    def gathered(self, blocks: Numbers) -> Iterator[tuple[Numbers, Buffer]]:
-        """`gather` in pieces of bounded size: some of `blocks`, and their contents."""
-        count = max(1, _BATCH // self.block_size)
-        for first in range(0, len(blocks), count):
-            some = blocks[first : first + count]
-            yield some, self.gather(some)
 
     def flush(self) -> None:
         self.device.flush()

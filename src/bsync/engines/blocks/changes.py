@@ -17,16 +17,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bsync.arrays import Flags, Numbers, Rows
 from bsync.engines.blocks import ranges
 from bsync.engines.blocks.pair import Half, Pair
 from bsync.engines.blocks.pump import PIECE
-from bsync.engines.blocks.ranges import Numbers, Ranges
+from bsync.engines.blocks.ranges import Ranges
 from bsync.errors import CopyFailed
+from bsync.filesystems.ext import blockwise, maps
 from bsync.filesystems.ext import groups as layout
-from bsync.filesystems.ext import maps
 from bsync.filesystems.ext import rows as table
 from bsync.filesystems.ext.maps import Level, Nodes, Runs
-from bsync.filesystems.ext.rows import Flags, Rows
 from bsync.filesystems.ext.superblock import Superblock
 
 _MOMENT = 100  # milliseconds: more than a tick of any kernel's clock
@@ -76,20 +76,25 @@ def find(pair: Pair, mirror: Half) -> Changes:
 
 def grown_blocks(pair: Pair, mirror: Half) -> Numbers:
     """The blocks that may differ on a mirror because it was grown: descriptors, bitmaps, and
-    what belongs to the inode that keeps room for more descriptors."""
+    what belongs to the inode that keeps room for more descriptors.  Raises `CopyFailed`."""
     if not comparable(pair.source, mirror):
         return _NONE
-    search = _Search(pair, mirror)
-    row = int(pair.source.groups.inode_table[0])
-    row += (table.RESIZE - 1) * pair.source.superblock.inode_size // pair.source.access.block_size
-    here, there = (
-        rows.reshape(-1, pair.source.superblock.inode_size)
-        for rows in pair.rows_of(np.array([row]))
-    )
-    others = np.flatnonzero(table.differing(here, there))
-    first = (row - int(pair.source.groups.inode_table[0])) * len(here) + 1
-    alone = bool((others + first == table.RESIZE).all())
-    return np.append(search.fixed(), [row] if alone else [])
+    try:
+        return np.append(_Search(pair, mirror).fixed(), _resize_row(pair))
+    except maps.BadMap as error:
+        raise damaged(pair, str(error)) from None
+
+
+def _resize_row(pair: Pair) -> Numbers:
+    """The block with the row of the inode that keeps room for more descriptors, if no other row
+    in it differs."""
+    sb = pair.source.superblock
+    block, at = divmod((table.RESIZE - 1) * sb.inode_size, sb.block_size)
+    blocks = pair.source.groups.inode_table[:1] + block
+    [(here, there)] = pair.rows_of([blocks])
+    differ = table.differing(here.reshape(-1, sb.inode_size), there.reshape(-1, sb.inode_size))
+    differ[at // sb.inode_size] = False
+    return _NONE if differ.any() else blocks
 
 
 def damaged(pair: Pair, what: str) -> CopyFailed:
@@ -143,13 +148,16 @@ class _Search:
         self._watched_data: list[Runs] = []
         self._nodes: list[Nodes] = []
         self._attributes: list[Numbers] = []
-        self._journal: Runs | None = None
 
     # --- inode tables ---------------------------------------------------------------------
 
     def compare_tables(self) -> None:
-        for group, first, count in self._pieces():
-            self._compare_piece(group, first, count)
+        pieces = self._pieces()
+        places = self._groups.inode_table
+        batches = [places[group] + first + np.arange(count) for group, first, count in pieces]
+        for piece, blocks, both in zip(pieces, batches, self._pair.rows_of(batches), strict=True):
+            here, there = (contents.reshape(-1, self._sb.inode_size) for contents in both)
+            self._compare_piece(piece[0], piece[1], blocks, here, there)
 
     def _pieces(self) -> list[tuple[int, int, int]]:
         """Parts of the inode tables: group, first block of its table, blocks."""
@@ -168,10 +176,11 @@ class _Search:
             for first in range(0, count, longest)
         ]
 
-    def _compare_piece(self, group: int, first: int, count: int) -> None:
+    def _compare_piece(
+        self, group: int, first: int, blocks: Numbers, here: Rows, there: Rows
+    ) -> None:
+        """What differs from the block `first` of a group's table on."""
         sb = self._sb
-        blocks = int(self._groups.inode_table[group]) + first + np.arange(count)
-        here, there = (rows.reshape(-1, sb.inode_size) for rows in self._pair.rows_of(blocks))
         skipped = first * sb.block_size // sb.inode_size
         last = min(len(here), sb.inodes_per_group - skipped)
         here, there = here[:last], there[:last]
@@ -239,16 +248,14 @@ class _Search:
             self._nodes = []
             nodes = maps.in_order(nodes.of(~np.isin(nodes.owner, changed)))
             check(self._pair, nodes.block)
-            for some in maps.pieces(nodes, _NODES):
-                differ, contents = self._compare_nodes(some)
+            parts = list(maps.pieces(nodes, _NODES))
+            places = [np.unique(part.block, return_inverse=True) for part in parts]
+            contents = self._pair.rows_of(blocks for blocks, _ in places)
+            for some, (_, row), (here, there) in zip(parts, places, contents, strict=True):
+                differ = table.differing(here, there)[row]
                 changed = np.union1d(changed, some.owner[differ])
-                self._take(maps.below(some.of(~differ), contents[~differ]), watched)
+                self._take(maps.below(some.of(~differ), here[row[~differ]]), watched)
         self._changed.append(changed)
-
-    def _compare_nodes(self, nodes: Nodes) -> tuple[Flags, Rows]:
-        blocks, inverse = np.unique(nodes.block, return_inverse=True)
-        here, there = self._pair.rows_of(blocks)
-        return table.differing(here, there)[inverse], here[inverse]
 
     # --- the whole ------------------------------------------------------------------------
 
@@ -283,8 +290,10 @@ class _Search:
         return self._pair.differing(blocks)
 
     def _changed_journal(self, runs: Runs) -> Runs:
-        """The journal, unless its own superblock is the same: then nobody used it since."""
-        if not len(runs.start) or len(self._pair.differing(runs.start[:1])):
+        """The journal, unless nobody used it since: its own superblock counts what went through
+        it, but both sides may have come as far, each by itself."""
+        used = not blockwise.mounted_alike(self._pair.source.raw, self._mirror.raw)
+        if used or len(self._pair.differing(runs.start[:1])):
             return runs
         return runs.of(np.zeros(len(runs.start), np.bool_))
 

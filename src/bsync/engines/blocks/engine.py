@@ -9,15 +9,14 @@ The destination's superblock says that it is being written until all else is on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
 from bsync.engines.blocks import changes, pump, ranges, reflink, usage
 from bsync.engines.blocks.changes import Changes
 from bsync.engines.blocks.pair import Half, Pair, half
-from bsync.engines.blocks.pump import PIECE, Run, Work
-from bsync.engines.blocks.ranges import Numbers, Ranges
+from bsync.engines.blocks.pump import PIECE, Work
 from bsync.engines.rsync import Transfer
 from bsync.filesystems.ext import blockwise, groups, rows, superblock
 from bsync.filesystems.ext.make import tuning
@@ -46,17 +45,13 @@ class Copier:
         """Inodes in use but for those of the filesystem's own."""
         return max(0, self._sb.used_inodes - rows.FIRST_ORDINARY + 1)
 
-    def begin(self) -> None:
-        """Find what differs, and mark the destination unless nothing does.
+    def prepare(self) -> None:
+        """Find what differs, where the inode tables can tell; nothing is written.
 
         Raises `CopyFailed`.
         """
-        if self._way is Way.CHANGES:
-            self._find()
-        if not self.idle:
-            self._write_superblock(blockwise.writing(self._pair.source.raw))
-
-    def _find(self) -> None:
+        if self._way is not Way.CHANGES:
+            return
         mirror = half(self._pair.destination)
         if not changes.comparable(self._pair.source, mirror):
             self._way = Way.COMPARE
@@ -80,6 +75,11 @@ class Copier:
             == (other.uuid, other.label, other.features - grown, tuning(other))
         )  # fmt: skip
 
+    def begin(self) -> None:
+        """Mark the destination, unless nothing differs.  Raises `CopyFailed`."""
+        if not self.idle:
+            self._write_superblock(blockwise.writing(self._pair.source.raw))
+
     # --- the copy -------------------------------------------------------------------------
 
     def copy(self, advance: Advance) -> Transfer:
@@ -100,12 +100,10 @@ class Copier:
         fresh = self._way is Way.FRESH
         work: Work = pump.copying(*ends) if fresh else pump.mending(*ends)
         gap = _NEAR // self._sb.block_size if fresh else 0
-        written = pump.run_all(self._pieces(gap), work, self._sb.block_size, advance)
+        pieces = usage.pieces(pair.source, gap)
+        written = pump.run_all(pieces, work, self._sb.block_size, advance)
         pair.destination.flush()
         return written
-
-    def _pieces(self, gap: int) -> Iterator[Run]:
-        return pieces(self._pair.source, gap)
 
     def _synchronise(self, found: Changes, advance: Advance) -> Transfer:
         """Data, then structures: what is named is there before its name."""
@@ -154,35 +152,12 @@ class Copier:
         device.flush()
 
 
-def pieces(source: Half, gap: int) -> Iterator[Run]:
-    """The blocks in use but for that of the superblock, in runs of at most `PIECE` bytes; gaps
-    of up to `gap` blocks between them are taken along."""
-    sb = source.superblock
-    for used in usage.used(source.access, sb, source.groups):
-        bridged = ranges.bridged(_rest(used, sb.first_data_block + 1), gap)
-        yield from ranges.cut(bridged, PIECE // sb.block_size).pairs()
-
-
-def _rest(used: Ranges, first: int) -> Ranges:
-    """What of `used` stands at `first` or after it."""
-    start = np.maximum(used.start, first)
-    length = used.start + used.length - start
-    return Ranges(start[length > 0], length[length > 0])
-
-
 def same(pair: Pair) -> bool:
     """Whether both sides hold the same in all blocks that the source uses.
 
     A clone that was grown differs in what growing changed.  Raises `CopyFailed`.
     """
     mirror = half(pair.destination)
-    differ = differing(pair)
-    if not len(differ):
-        return True
     grown = mirror.superblock.blocks > pair.source.superblock.blocks
-    return grown and not len(np.setdiff1d(differ, changes.grown_blocks(pair, mirror)))
-
-
-def differing(pair: Pair) -> Numbers:
-    """The blocks in use on the source, but for the superblock, that the destination has not."""
-    return pair.differing_in(pieces(pair.source, 0))
+    spared = changes.grown_blocks(pair, mirror) if grown else np.zeros(0, np.int64)
+    return pair.same_in(usage.pieces(pair.source, 0), spared)

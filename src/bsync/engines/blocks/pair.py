@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import cycle, takewhile
 
 import numpy as np
 
 from bsync.acquire.block import Device
+from bsync.arrays import Numbers
 from bsync.engines.blocks import access as accesses
-from bsync.engines.blocks.access import Access, Buffer
+from bsync.engines.blocks.access import Access, Arena, Buffer
 from bsync.engines.blocks.pump import Run, comparing, run_all, unequal
-from bsync.engines.blocks.ranges import Numbers
 from bsync.errors import CopyFailed
 from bsync.filesystems.ext import superblock
 from bsync.filesystems.ext.groups import Groups, read_groups
 from bsync.filesystems.ext.superblock import Superblock
 from bsync.layout import Extent
+
+_AT_ONCE = 2048  # blocks
 
 
 @dataclass(frozen=True)
@@ -37,33 +42,56 @@ class Pair:
 
     source: Half
     destination: Access
-    _helper: ThreadPoolExecutor
+    _readers: tuple[ThreadPoolExecutor, ThreadPoolExecutor]
 
-    def rows_of(self, blocks: Numbers) -> tuple[Buffer, Buffer]:
-        """What both sides hold in `blocks`, read at the same time."""
-        there = self._helper.submit(self.destination.gather, blocks)
-        here = self.source.access.gather(blocks)
-        return here, there.result()
+    def rows_of(self, batches: Iterable[Numbers]) -> Iterator[tuple[Buffer, Buffer]]:
+        """What both sides hold in the blocks of each batch, read at the same time, and while
+        the batch before it is being looked at.  Each holds until the next one is asked for."""
+        coming: deque[tuple[Future[Buffer], Future[Buffer]]] = deque()
+        arenas = cycle([(Arena(), Arena()), (Arena(), Arena())])
+        for blocks, (here, there) in zip(batches, arenas, strict=False):
+            coming.append((
+                self._readers[0].submit(self.source.access.gather, blocks, here),
+                self._readers[1].submit(self.destination.gather, blocks, there),
+            ))  # fmt: skip
+            if len(coming) > 1:
+                yield _results(coming.popleft())
+        if coming:
+            yield _results(coming.popleft())
 
     def differing(self, blocks: Numbers) -> Numbers:
         """Those of `blocks` that are not the same on both sides."""
-        found = [np.zeros(0, np.int64)]
-        for first in range(0, len(blocks), _AT_ONCE):
-            some = blocks[first : first + _AT_ONCE]
-            here, there = self.rows_of(some)
-            size = self.destination.block_size
+        size, found = self.destination.block_size, [np.zeros(0, np.int64)]
+        batches = [blocks[at : at + _AT_ONCE] for at in range(0, len(blocks), _AT_ONCE)]
+        for some, (here, there) in zip(batches, self.rows_of(batches), strict=True):
             found.append(some[unequal(here.reshape(-1), there.reshape(-1), size)])
         return np.concatenate(found)
 
     def differing_in(self, runs: Iterable[Run]) -> Numbers:
         """Those blocks of long runs that are not the same on both sides."""
         found = [np.zeros(0, np.int64)]
-        work = comparing(self.source.access, self.destination, found)
-        run_all(runs, work, self.destination.block_size)
+        self._compare(runs, found.append)
         return np.sort(np.concatenate(found))
 
+    def same_in(self, runs: Iterable[Run], spared: Numbers) -> bool:
+        """Whether both sides hold the same in long runs, but for the blocks `spared`; it ends
+        at the first that differs."""
+        differs = threading.Event()
 
-_AT_ONCE = 2048  # blocks
+        def tell(blocks: Numbers) -> None:
+            if len(np.setdiff1d(blocks, spared)):
+                differs.set()
+
+        self._compare(takewhile(lambda _: not differs.is_set(), runs), tell)
+        return not differs.is_set()
+
+    def _compare(self, runs: Iterable[Run], tell: Callable[[Numbers], None]) -> None:
+        work = comparing(self.source.access, self.destination, tell)
+        run_all(runs, work, self.destination.block_size)
+
+
+def _results(both: tuple[Future[Buffer], Future[Buffer]]) -> tuple[Buffer, Buffer]:
+    return both[0].result(), both[1].result()
 
 
 @contextlib.contextmanager
@@ -76,9 +104,10 @@ def opened(
     with (
         accesses.opened(source, here, size, writable=False) as one,
         accesses.opened(destination, there, size, writable=writable) as other,
-        ThreadPoolExecutor(1) as helper,
+        ThreadPoolExecutor(1) as here_reader,
+        ThreadPoolExecutor(1) as there_reader,
     ):
-        yield Pair(half(one), other, helper)
+        yield Pair(half(one), other, (here_reader, there_reader))
 
 
 def half(access: Access) -> Half:

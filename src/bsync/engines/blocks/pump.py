@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from bsync.arrays import Flags, Numbers
 from bsync.deferred import deferred
+from bsync.engines.blocks import ranges
 from bsync.engines.blocks.access import Access, Buffer, buffer
 
 WORKERS = 4
@@ -117,7 +119,7 @@ def mending(source: Access, destination: Access) -> Work:
         destination.read(first, there)
         differ = unequal(here, there, bs)
         written = 0
-        for start, length in _runs(differ):
+        for start, length in ranges.of_bits(differ, 0).pairs():
             destination.write(first + start, here[start * bs : (start + length) * bs])
             written += length * bs
         return written
@@ -125,8 +127,8 @@ def mending(source: Access, destination: Access) -> Work:
     return work
 
 
-def comparing(source: Access, destination: Access, found: list[NDArray[np.int64]]) -> Work:
-    """Count the blocks that differ, and put their numbers into `found`; nothing is written."""
+def comparing(source: Access, destination: Access, tell: Callable[[Numbers], None]) -> Work:
+    """Count the blocks that differ, and `tell` their numbers; nothing is written."""
 
     def work(run: Run, here: Buffer, there: Buffer) -> int:
         if _both_holes(source, destination, run):
@@ -134,7 +136,7 @@ def comparing(source: Access, destination: Access, found: list[NDArray[np.int64]
         source.read(run[0], here)
         destination.read(run[0], there)
         differ = run[0] + np.flatnonzero(unequal(here, there, source.block_size))
-        found.append(differ)
+        tell(differ)
         return len(differ)
 
     return work
@@ -144,18 +146,13 @@ def _both_holes(source: Access, destination: Access, run: Run) -> bool:
     return source.is_hole(*run) and destination.is_hole(*run)
 
 
-def unequal(here: Buffer, there: Buffer, block_size: int) -> NDArray[np.bool_]:
+def unequal(here: Buffer, there: Buffer, block_size: int) -> Flags:
     """Which blocks differ.  Equal buffers, the usual case, are found so at once."""
     count = len(here) // block_size
     one, other = here.view(np.uint64), there.view(np.uint64)
     if np.array_equal(one, other):
         return np.zeros(count, np.bool_)
     return np.asarray((one != other).reshape(count, -1).any(axis=1))
-
-
-def _runs(chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]]).astype(np.int8)))
-    return list(zip(edges[0::2].tolist(), (edges[1::2] - edges[0::2]).tolist(), strict=True))
 
 
 def _parts(blocks: NDArray[np.uint8]) -> Iterator[tuple[int, int, bool]]:
@@ -166,7 +163,7 @@ def _parts(blocks: NDArray[np.uint8]) -> Iterator[tuple[int, int, bool]]:
     if len(suspects):
         zero[suspects] = ~blocks.view(np.uint64)[suspects].any(axis=1)
     at = 0
-    for start, length in _runs(zero):
+    for start, length in ranges.of_bits(zero, 0).pairs():
         if length * bs < _ZEROES:
             continue
         if start > at:

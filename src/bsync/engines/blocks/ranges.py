@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Numbers = NDArray[np.int64]
+from bsync.arrays import Flags, Numbers
 
 
 @dataclass(frozen=True)
@@ -62,10 +61,19 @@ def of_pairs(pairs: list[tuple[int, int]]) -> Ranges:
     return of_runs(both[:, 0], both[:, 1])
 
 
-def of_bits(used: NDArray[np.bool_], first: int) -> Ranges:
+def of_bits(used: Flags, first: int) -> Ranges:
     """The runs of true values, the first of which stands for block `first`."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], used, [False]]).astype(np.int8)))
     return Ranges(edges[0::2] + first, edges[1::2] - edges[0::2])
+
+
+def within(ranges: Ranges, begin: int, end: int) -> Ranges:
+    """The same blocks, but for those before `begin` and from `end` on."""
+    first = int(np.searchsorted(ranges.start + ranges.length, begin, "right"))
+    last = int(np.searchsorted(ranges.start, end, "left"))
+    start, stop = ranges.start[first:last], (ranges.start + ranges.length)[first:last]
+    start, stop = np.maximum(start, begin), np.minimum(stop, end)
+    return Ranges(start, stop - start)
 
 
 def bridged(ranges: Ranges, gap: int) -> Ranges:

@@ -9,6 +9,7 @@ import fcntl
 import os
 import stat
 import struct
+from itertools import takewhile
 
 from bsync.engines.blocks import usage
 from bsync.engines.blocks.pair import Pair
@@ -44,14 +45,8 @@ def _both_files(*descriptors: int) -> bool:
 
 
 def _copy_head(pair: Pair) -> None:
-    sb, half = pair.source.superblock, pair.source
-    last = _HEAD // sb.block_size
-    runs = []
-    for used in usage.used(half.access, sb, half.groups):
-        for start, length in used.pairs():
-            first = max(start, sb.first_data_block + 1)
-            if first < min(start + length, last):
-                runs.append((first, min(start + length, last) - first))
-        break  # the head is in the first groups
-    run_all(iter(runs), copying(half.access, pair.destination), sb.block_size)
+    source, last = pair.source, _HEAD // pair.source.access.block_size
+    pieces = takewhile(lambda run: run[0] < last, usage.pieces(source, 0))
+    runs = ((first, min(count, last - first)) for first, count in pieces)
+    run_all(runs, copying(source.access, pair.destination), source.access.block_size)
     pair.destination.flush()

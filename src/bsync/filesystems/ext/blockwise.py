@@ -23,6 +23,7 @@ _KNOWN = frozenset(
         "quota", "metadata_csum", "project", "verity", "read-only",
     )
 )  # fmt: skip
+_MOUNTS = ((0x2C, 4), (0x275, 1), (0x34, 2), (0x178, 8))  # last time, count, KiB written
 _UNTIMED = ((0x30, 4), (0x274, 1), (0x3FC, 4))  # when it was written, and the checksum
 
 
@@ -88,13 +89,14 @@ def settling(raw: bytes) -> bytes:
 
 def settled(raw: bytes, source: bytes) -> bytes:
     """The superblock `raw` of a clone that was grown meanwhile, or a copy of it, with the names
-    of `source`, the time when that was written, and its seed only where it keeps one."""
+    of `source`, what that tells of its use, and its seed only where it keeps one."""
     low, high = _number(source, 0x30, 4), _number(source, 0x274, 1)
     raw = _with(_with(raw, 0x274, 1, high), 0x30, 4, low)
     if not _number(source, 0x60, 4) & 0x2000:  # metadata_csum_seed
         raw = _with(raw, 0x60, 4, _number(raw, 0x60, 4) & ~0x2000)
     raw = _with(raw, 0x270, 4, _number(source, 0x270, 4))
     raw = raw[:0x68] + source[0x68:0x88] + raw[0x88:]
+    raw = raw[:0x178] + source[0x178:0x180] + raw[0x180:]
     return _with(raw, 0x60, 4, _number(raw, 0x60, 4))
 
 
@@ -113,6 +115,12 @@ def earlier(raw: bytes, seconds: int) -> bytes:
 def same(raw: bytes, there: bytes) -> bool:
     """Whether two superblocks differ at most in when they were written."""
     return _untimed(raw) == _untimed(there)
+
+
+def mounted_alike(raw: bytes, there: bytes) -> bool:
+    """Whether two superblocks tell of the same mounts: then none happened on either side since
+    one was copied from the other.  What growing changes is not looked at."""
+    return all(_number(raw, *field) == _number(there, *field) for field in _MOUNTS)
 
 
 def _marked(raw: bytes) -> bytes:

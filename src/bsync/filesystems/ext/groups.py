@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bsync.arrays import Flags, Numbers, Rows, column
 from bsync.filesystems.ext.superblock import Superblock
 
 Read = Callable[[int, int], bytes]  # (offset, size) in bytes from the filesystem's start
-Numbers = NDArray[np.int64]
 
 _INODE_UNINIT, _BLOCK_UNINIT, _INODE_ZEROED = 0x1, 0x2, 0x4
 
@@ -28,9 +27,9 @@ class Groups:
     inode_bitmap: Numbers
     inode_table: Numbers
     initialised: Numbers  # inodes from the table's beginning that may be in use
-    block_uninit: NDArray[np.bool_]  # the bitmap is not on the disk
-    inode_uninit: NDArray[np.bool_]
-    zeroed: NDArray[np.bool_]  # what the table has beyond `initialised` is said to be zero
+    block_uninit: Flags  # the bitmap is not on the disk
+    inode_uninit: Flags
+    zeroed: Flags  # what the table has beyond `initialised` is said to be zero
 
     def __len__(self) -> int:
         return len(self.inode_table)
@@ -44,7 +43,7 @@ def read_groups(read: Read, sb: Superblock) -> Groups:
         pieces.append(np.frombuffer(data, np.uint8).reshape(-1, sb.descriptor_size))
     rows = np.concatenate(pieces)
     wide = sb.descriptor_size >= 64
-    flags = _number(rows, 0x12, 2)
+    flags = column(rows, 0x12, 2)
     summed = bool(sb.features & {"uninit_bg", "metadata_csum"})
     unused = _split(rows, 0x1C, 0x32, 2, wide) if summed else np.zeros(len(rows), np.int64)
     empty = ((flags & _INODE_UNINIT) != 0) & summed
@@ -60,15 +59,10 @@ def read_groups(read: Read, sb: Superblock) -> Groups:
     )
 
 
-def _number(rows: NDArray[np.uint8], offset: int, width: int) -> Numbers:
-    column = np.ascontiguousarray(rows[:, offset : offset + width])
-    return np.asarray(column.view(f"<u{width}")[:, 0].astype(np.int64))
-
-
-def _split(rows: NDArray[np.uint8], low: int, high: int, width: int, wide: bool) -> Numbers:
+def _split(rows: Rows, low: int, high: int, width: int, wide: bool) -> Numbers:
     """A number kept as a low and, in descriptors of 64 bytes, a high half."""
-    value = _number(rows, low, width)
-    return value | _number(rows, high, width) << 8 * width if wide else value
+    value = column(rows, low, width)
+    return value | column(rows, high, width) << 8 * width if wide else value
 
 
 def table_blocks(sb: Superblock) -> int:

@@ -10,20 +10,17 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bsync.arrays import Flags, Numbers, Rows, column
+from bsync.filesystems.ext import rows as table
 from bsync.filesystems.ext.groups import Read, read_groups
 from bsync.filesystems.ext.superblock import Superblock
 
 # What chattr(1) can set: s u c S i a d A j t D T x P.  The others are the kernel's own.
 SETTABLE = 0x2203C0FF
 
-_ROOT, _FIRST_ORDINARY = 2, 11
-_HUGE_FILE = 0x40000
-_INLINE_DATA = 0x10000000
 _CHUNK = 32 << 20  # bytes of inode table read at once
 
 
@@ -45,56 +42,49 @@ def scan(read: Read, sb: Superblock) -> Remarkable:
     linked: set[int] = set()
     for first, rows in _tables(read, sb):
         numbers = np.arange(first, first + len(rows), dtype=np.int64)
-        kind = _column(rows, 0x00, "<u2") & 0xF000
-        names = _column(rows, 0x1A, "<u2")
+        kind = table.kind(rows)
+        names = column(rows, 0x1A, 2)
         used = (names > 0) & _ordinary(numbers)
         device = (kind == stat.S_IFCHR) | (kind == stat.S_IFBLK)
         linked.update(numbers[used & ((names > 1) & (kind != stat.S_IFDIR) | device)].tolist())
         used &= (kind == stat.S_IFREG) | (kind == stat.S_IFDIR)
-        _collect(flags, numbers, _column(rows, 0x20, "<u4") & SETTABLE, used)
+        _collect(flags, numbers, table.flags(rows) & SETTABLE, used)
         if "project" in sb.features and sb.inode_size > 128:
-            has_project = _column(rows, 0x80, "<u2") >= 32
-            _collect(projects, numbers, _column(rows, 0x9C, "<u4"), used & has_project)
+            has_project = column(rows, 0x80, 2) >= 32
+            _collect(projects, numbers, column(rows, 0x9C, 4), used & has_project)
         sparse.update(numbers[used & (kind == stat.S_IFREG) & _holed(rows, sb)].tolist())
     return Remarkable(flags, projects, frozenset(sparse), frozenset(linked))
 
 
 def _collect(
     into: dict[int, int],
-    numbers: NDArray[np.int64],
-    values: NDArray[Any],
-    used: NDArray[np.bool_],
+    numbers: Numbers,
+    values: Numbers,
+    used: Flags,
 ) -> None:
     hit = used & (values != 0)
     into.update(zip(numbers[hit].tolist(), values[hit].tolist(), strict=True))
 
 
-def _ordinary(numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
-    return np.asarray((numbers >= _FIRST_ORDINARY) | (numbers == _ROOT), dtype=np.bool_)
+def _ordinary(numbers: Numbers) -> Flags:
+    return np.asarray((numbers >= table.FIRST_ORDINARY) | (numbers == table.ROOT), dtype=np.bool_)
 
 
-def _holed(rows: NDArray[np.uint8], sb: Superblock) -> NDArray[np.bool_]:
+def _holed(rows: Rows, sb: Superblock) -> Flags:
     """Which inodes have fewer blocks than their size would take: at least one is a hole.
 
     Blocks of attributes and of extent trees count too, so that a few of the smallest holes are
     overlooked; their zeroes are then copied like any data.
     """
-    size = _column(rows, 0x04, "<u4").astype(np.float64)
-    size += _column(rows, 0x6C, "<u4").astype(np.float64) * 2.0**32
-    blocks = _column(rows, 0x1C, "<u4").astype(np.float64)
-    blocks += _column(rows, 0x74, "<u2").astype(np.float64) * 2.0**32
-    huge = (_column(rows, 0x20, "<u4") & _HUGE_FILE) != 0
+    size = column(rows, 0x04, 4) + column(rows, 0x6C, 4) * 2.0**32
+    blocks = column(rows, 0x1C, 4) + column(rows, 0x74, 2) * 2.0**32
+    huge = (table.flags(rows) & table.HUGE_FILE) != 0
     taken = blocks * np.where(huge, float(sb.block_size), 512.0)
-    inline = (_column(rows, 0x20, "<u4") & _INLINE_DATA) != 0
+    inline = (table.flags(rows) & table.INLINE_DATA) != 0
     return np.asarray((size - taken >= sb.block_size) & ~inline, dtype=np.bool_)
 
 
-def _column(rows: NDArray[np.uint8], offset: int, kind: str) -> NDArray[np.uint32]:
-    width = np.dtype(kind).itemsize
-    return rows[:, offset : offset + width].copy().view(kind)[:, 0].astype(np.uint32)
-
-
-def _tables(read: Read, sb: Superblock) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def _tables(read: Read, sb: Superblock) -> Iterator[tuple[int, Rows]]:
     """Every initialised part of the inode tables: its first inode's number, and its rows."""
     per_chunk = max(1, _CHUNK // sb.inode_size)
     groups = read_groups(read, sb)

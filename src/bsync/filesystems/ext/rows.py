@@ -12,23 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.uint8]
-Numbers = NDArray[np.int64]
-Flags = NDArray[np.bool_]
+from bsync.arrays import Flags, Numbers, Rows, column
 
 FIRST_ORDINARY = 11  # the inodes before it are the filesystem's own, but for the root
 ROOT, RESIZE, JOURNAL = 2, 7, 8
 
-_EXTENTS, _INLINE_DATA = 0x80000, 0x10000000
+EXTENTS, HUGE_FILE, INLINE_DATA = 0x80000, 0x40000, 0x10000000  # of i_flags
 _MAP = 60  # bytes
 # Byte ranges that may differ while the contents are the same: access time, checksum.
 _IRRELEVANT = ((0x08, 0x0C), (0x7C, 0x7E), (0x82, 0x84), (0x8C, 0x90))
 
 
-def column(rows: Rows, offset: int, width: int) -> Numbers:
-    """The little-endian number at `offset` of every row."""
-    piece = np.ascontiguousarray(rows[:, offset : offset + width])
-    return np.asarray(piece.view(f"<u{width}")[:, 0].astype(np.int64))
+def flags(rows: Rows) -> Numbers:
+    """Every row's i_flags."""
+    return column(rows, 0x20, 4)
 
 
 def kind(rows: Rows) -> Numbers:
@@ -89,13 +86,13 @@ def has_map(rows: Rows) -> Flags:
     what = kind(rows)
     held = (what == stat.S_IFREG) | (what == stat.S_IFDIR) | (what == 0)
     slow_link = (what == stat.S_IFLNK) & ~_is_fast_link(rows)
-    inline = (column(rows, 0x20, 4) & _INLINE_DATA) != 0
+    inline = (flags(rows) & INLINE_DATA) != 0
     return np.asarray((held | slow_link) & ~inline)
 
 
 def has_extents(rows: Rows) -> Flags:
     """Which maps are extent trees; the others are of indirect blocks."""
-    return np.asarray((column(rows, 0x20, 4) & _EXTENTS) != 0)
+    return np.asarray((flags(rows) & EXTENTS) != 0)
 
 
 def has_nodes(rows: Rows) -> Flags:
