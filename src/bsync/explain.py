@@ -22,6 +22,7 @@ from bsync.plan.steps import (
     CompleteFilesystem,
     CopyBlocks,
     CopyFiles,
+    Copying,
     CopyRaw,
     Disarm,
     GrowExt,
@@ -94,11 +95,11 @@ def plan_text(plan: Plan) -> str:
 
 
 def _step_line(number: int, step: Step) -> str:
-    amount = f", {_amount(step)}" if isinstance(step, CopyFiles | CopyBlocks | CopyRaw) else ""
+    amount = f", {_amount(step)}" if isinstance(step, Copying) else ""
     return f"{number:3}. {title(step)}{amount} ({step.reason})"
 
 
-def _amount(step: CopyFiles | CopyBlocks | CopyRaw) -> str:
+def _amount(step: Copying) -> str:
     bound = "" if isinstance(step, CopyFiles | CopyBlocks) and step.fresh else "at most "
     return f"{bound}{size_text(step.cost)} by {step.engine}"
 
@@ -169,7 +170,7 @@ def _step_data(step: Step) -> dict[str, Any]:
         data["partition"] = place.number
         data["source"] = {"start": place.source.start, "size": place.source.size}
         data["destination"] = {"start": place.destination.start, "size": place.destination.size}
-    if isinstance(step, CopyFiles | CopyBlocks | CopyRaw):
+    if isinstance(step, Copying):
         data["engine"] = step.engine
     return data
 

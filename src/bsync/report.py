@@ -24,13 +24,15 @@ from bsync.events import (
     StepStarted,
 )
 from bsync.explain import plan_data, plan_text, title
-from bsync.plan.steps import CopyFiles, CopyRaw, Plan
+from bsync.plan.steps import Copying, Plan
 from bsync.say import say, say_error
 from bsync.units import size_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+_BAR = 16  # columns of a bar
+_FIGURES = _BAR + 39  # … and of the widest bytes, rate and time left beside it
 _SILENCE = 10.0  # seconds without a plain line after which progress gets one
 
 
@@ -124,25 +126,31 @@ class TerminalReporter(PlainReporter):
             return
         self._progress = _progress()
         for index, step in enumerate(self._plan.steps):
-            if isinstance(step, CopyFiles | CopyRaw):
+            if isinstance(step, Copying):
                 self._tasks[index] = self._progress.add_task(
-                    title(step), total=step.cost, start=False, step=""
-                )
+                    _short(title(step), self._progress.console.width - _FIGURES),
+                    total=step.cost, start=False,
+                )  # fmt: skip
         self._progress.start()
 
     def _begin(self, index: int, text: str) -> None:
         assert self._progress is not None
+        self._progress.console.print(f"{text} ...", markup=False, highlight=False)
         if index in self._tasks:
             self._progress.start_task(self._tasks[index])
-        else:
-            self._progress.console.print(f"{text} ...", markup=False, highlight=False)
 
     def _end(self, index: int, said: str) -> None:
         assert self._progress is not None
         task = self._tasks[index]
         total = self._progress.tasks[task].total
-        self._progress.update(task, completed=total, step=said)
+        self._progress.update(task, completed=total)
         self._progress.stop_task(task)
+        self._progress.console.print(f"  {said}", markup=False, highlight=False)
+
+
+def _short(text: str, width: int) -> str:
+    width = max(width, 20)
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _progress() -> Progress:
@@ -159,11 +167,10 @@ def _progress() -> Progress:
 
     return Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=_BAR),
         DownloadColumn(binary_units=True),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[step]}", markup=False),
         console=Console(stderr=True),
     )
 

@@ -14,7 +14,9 @@ import pytest
 
 from bsync.errors import BsyncError, Refused, Stopped
 from bsync.events import Event, Finished, Noticed, Planned, StepAdvanced, StepEnded, StepStarted
+from bsync.explain import title
 from bsync.plan import Options, make_plan
+from bsync.plan.steps import Copying
 from bsync.report import JsonReporter, PlainReporter, Reporter, TerminalReporter, reporting
 from bsync.say import say, say_error
 
@@ -55,6 +57,24 @@ def test_lines_for_people(make: Callable[[], Reporter], capsys: Capture) -> None
     assert "done: 5 files, 1000 bytes transferred" in out
     assert "something \\udcff\\x1b[2J\nelse" in out
     assert "bsync: not so\n       do this\n" in err
+
+
+@pytest.mark.parametrize("engine", ["files", "blocks", "raw"])
+def test_every_copy_is_in_view(engine: str, capsys: Capture) -> None:
+    """And moves, from the first step to its end."""
+    plan = make_plan(builders.bare(builders.ext()), builders.bare(), Options(engine=engine))
+    [(index, step)] = [(at, one) for at, one in enumerate(plan.steps) if isinstance(one, Copying)]
+    reporter = TerminalReporter()
+    reporter.emit(Planned(plan))
+    reporter.emit(StepStarted(index, title(step), step.cost))
+    reporter.emit(StepAdvanced(index, step.cost // 2))
+    reporter.close()
+    halves = f"{step.cost / 2**20 / 2:.1f}/{step.cost / 2**20:.1f} MiB"
+    assert any(halves in line for line in capsys.readouterr().err.splitlines())
+    reporter.emit(StepStarted(index, title(step), step.cost))
+    reporter.emit(StepEnded(index, "5 files, 7 MiB"))
+    reporter.close()
+    assert "5 files, 7 MiB" in capsys.readouterr().err
 
 
 def test_json_lines(capsys: Capture) -> None:

@@ -92,7 +92,8 @@ class Copier:
             advance(self._sb.used)
             return Transfer(files=self._files)
         written = self._everything(advance)
-        return Transfer(files=self._files, transferred=written)
+        some = written or self._way is Way.FRESH
+        return Transfer(files=self._files if some else 0, transferred=written)
 
     def _everything(self, advance: Advance) -> int:
         pair = self._pair
