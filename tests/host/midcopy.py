@@ -16,6 +16,7 @@ from shutil import which
 from lab import MIB, PATIENCE, Lab, Run, wait_until
 
 BLOCK = 4096  # bytes; the filesystem's, and what is counted
+BSYNC = ("-m", "bsync")
 _FILE = 2 * MIB
 _KEY = 16  # bytes at its beginning by which a block is known
 _MIDDLE = (0.15, 0.85)  # of the blocks: anything between is the middle of a copy
@@ -58,16 +59,21 @@ def material(lab: Lab, data: int = 96 * MIB, kind: str = "ext4") -> Material:
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy to be struck: of what, where its bytes are seen to arrive, and its words."""
+    """A copy to be struck: of what, and where its bytes are seen to arrive.  With what
+    bsync calls both, and what Python runs."""
 
     material: Material
     image: Path
-    word: str = ""  # by which bsync is told of that place
-    launcher: tuple[str, ...] = ("-m", "bsync")
+    words: tuple[str | Path, str | Path] = ("", "")
+    launcher: tuple[str, ...] = BSYNC
 
-    def by(self, word: str, launcher: tuple[str, ...] = ("-m", "bsync")) -> Copy:
-        """The same, to what `word` names."""
-        return replace(self, word=word, launcher=launcher)
+    def to(self, word: str, launcher: tuple[str, ...] = BSYNC) -> Copy:
+        """The same copy; bsync knows its destination by `word`."""
+        return replace(self, words=(self.material.image, word), launcher=launcher)
+
+    def of(self, word: str, launcher: tuple[str, ...] = BSYNC) -> Copy:
+        """The same copy; bsync knows its source by `word`."""
+        return replace(self, words=(word, self.image), launcher=launcher)
 
     def half_done(self) -> bool:
         """Whether half of it may have arrived: quick to ask, and sure enough to strike."""
@@ -80,7 +86,7 @@ def struck(
 ) -> Run:
     """How a run ends to which `fault` happened in the middle of its copy; `mend` comes after it,
     once it is certain that this was the middle."""
-    child = lab.start(copy.material.image, copy.word, launcher=copy.launcher)
+    child = lab.start(*copy.words, launcher=copy.launcher)
     try:
         wait_until(
             lambda: copy.half_done() or child.poll() is not None, lambda: "nothing arrives"

@@ -115,9 +115,11 @@ SPAWNER = """
 import sys
 from pathlib import Path
 from bsync import ledger as ledgers
+from bsync.acquire import mount
 from bsync.acquire.iscsi_user import attached
 from bsync.locate import parse
 from bsync.run import run
+mount.private_namespace()
 with ledgers.opened(Path(sys.argv[1])) as ledger:
     with attached(ledger, parse(sys.argv[2]), None, writable=True, patience=4) as found:
         with found.path.open("r+b", buffering=0) as file:
