@@ -20,6 +20,11 @@ from typing import IO
 from bsync.deferred import deferred
 from bsync.errors import BsyncError, CopyFailed, Unavailable
 
+# A child closes its copies of our descriptors before it becomes a program, and that takes as long
+# as storage behind one of them does not answer (a FUSE export is flushed whenever it is closed).
+# With vfork(2) every thread of ours would wait with it, and so the watchdog that is to end this.
+setattr(subprocess, "_USE_VFORK", False)  # noqa: B010 subprocess documents it, but not to mypy
+
 _GRACE = 5.0  # seconds between asking a child to end and ending it
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ENVIRONMENT = {

@@ -21,7 +21,7 @@ from typing import Any
 
 from bsync import __main__ as command
 from bsync import execute, ledger, run
-from bsync.acquire import block, loop, mount
+from bsync.acquire import block, iscsi_user, loop, mount
 from bsync.engines import rsync
 from bsync.engines.blocks import access, pump
 from bsync.engines.blocks.engine import Copier
@@ -197,6 +197,12 @@ def _impatient() -> None:
         setattr(module, "_PATIENCE", 0.3)  # noqa: B010
 
 
+def _give_up_after(seconds: float) -> None:
+    """Wait this long, and not for a minute, for a LUN in user space to answer again."""
+    patched = functools.partial(iscsi_user.attached, patience=seconds)
+    setattr(iscsi_user, "attached", patched)  # noqa: B010
+
+
 def _arrange(point: str, count: int, number: int) -> None:
     """Put the fault in its place."""
     hit = _counter(count, number)
@@ -207,6 +213,7 @@ def _arrange(point: str, count: int, number: int) -> None:
         "blocks": lambda: _watch_blocks(detail, hit),
         "in-copy": lambda: _watch_copy(count, number),
         "impatient": _impatient,
+        "patience": lambda: _give_up_after(count),
         "starting": lambda: _watch_starting(detail, hit),
         "soon": lambda: _kill_soon(detail, count),
         "started": lambda: _watch_start(detail, hit),

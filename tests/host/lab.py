@@ -268,7 +268,9 @@ class Lab:
     def _loops(self) -> list[dict[str, str]]:
         command = ("losetup", "--json", "--list", "--output", "NAME,BACK-FILE")
         rows = json.loads(call(*command) or "{}").get("loopdevices", [])
-        return [row for row in rows if str(row["back-file"]).startswith(f"{self.folder}/")]
+        ours = [row for row in rows if str(row["back-file"]).startswith(f"{self.folder}/")]
+        below = [row["name"] for row in ours]  # one over an export carries others
+        return ours + [row for row in rows if row["back-file"] in below]
 
     def assert_all_goes(self, but: str = "nothing") -> None:
         """Whatever is left, `but` for one kind, goes by itself, soon."""

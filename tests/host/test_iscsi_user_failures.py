@@ -111,6 +111,44 @@ def test_a_target_that_stays_away_ends_the_run(lab: Lab) -> None:
         assert caught.value.hint
 
 
+SPAWNER = """
+import sys
+from pathlib import Path
+from bsync import ledger as ledgers
+from bsync.acquire import mount
+from bsync.acquire.iscsi_user import attached
+from bsync.locate import parse
+from bsync.run import run
+mount.private_namespace()
+with ledgers.opened(Path(sys.argv[1])) as ledger:
+    with attached(ledger, parse(sys.argv[2]), None, writable=True, patience=4) as found:
+        with found.path.open("r+b", buffering=0) as file:
+            file.write(b"x")  # or there is nothing to wait for
+            print("held", flush=True)
+            sys.stdin.readline()
+            run("true")
+"""
+
+
+def test_a_child_made_while_the_target_is_away_keeps_nobody_waiting(lab: Lab) -> None:
+    """It closes its copy of the export, which waits for the target; the watchdog must not."""
+    with serving(lab.image("lun", SIZE)) as target:
+        spawner = subprocess.Popen(
+            [sys.executable, "-c", SPAWNER, lab.runtime, target.word],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            assert spawner.stdout is not None
+            assert spawner.stdout.readline() == "held\n"
+            target.kill()
+            _, said = spawner.communicate("\n", timeout=60)
+        finally:
+            spawner.kill()
+            spawner.communicate()
+    assert "no answer for 4 seconds, given up" in said
+    lab.assert_nothing_left()
+
+
 def test_a_target_killed_before_the_last_flush_is_noticed(lab: Lab) -> None:
     """What the kernel has not been told is lost must not pass for written."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from lab import MIB, Lab, Run, call, digest, wait_until
 from loopback_target import free_port, serving
+from midcopy import daemons
 from small_disks import bare, disk
 
 
@@ -138,7 +139,7 @@ def test_an_image_to_an_nbd_export_and_back(lab: Lab) -> None:
     lab.bsync("verify", source, back)
 
 
-# --- what goes away during a copy ---------------------------------------------------------
+# --- what goes away at the beginning of a copy; in its middle: test_remote_faults -----------
 
 
 def assert_honest(lab: Lab, run: Run, source: Path, lun: Path) -> None:
@@ -153,7 +154,7 @@ def assert_honest(lab: Lab, run: Run, source: Path, lun: Path) -> None:
         assert "bsync-incomplete" in said or "an unfinished clone" in said
 
 
-def test_a_target_that_restarts_during_a_copy(lab: Lab) -> None:
+def test_a_target_that_restarts_before_the_first_byte(lab: Lab) -> None:
     source = bare(lab)
     lun = lab.image("lun", source.stat().st_size)
     with serving(lun) as target:
@@ -166,7 +167,7 @@ def test_a_target_that_restarts_during_a_copy(lab: Lab) -> None:
     lab.assert_clean(lun)
 
 
-def test_a_daemon_that_dies_during_a_copy(lab: Lab) -> None:
+def test_a_daemon_that_dies_before_the_first_byte(lab: Lab) -> None:
     """Its filesystem is mounted then; umount would succeed although data were lost."""
     source = bare(lab)
     lun = lab.image("lun", source.stat().st_size)
@@ -179,14 +180,3 @@ def test_a_daemon_that_dies_during_a_copy(lab: Lab) -> None:
         assert_honest(lab, run, source, lun)
         synchronises(lab, source, target.word)
     lab.assert_clean(lun)
-
-
-def daemons(lab: Lab) -> list[int]:
-    """The storage daemons of this lab's runs."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            ours = str(lab.folder).encode() in (process / "environ").read_bytes()
-            if ours and (process / "cmdline").read_bytes().startswith(b"qemu-storage-daemon"):
-                found.append(int(process.name))
-    return found
