@@ -12,7 +12,7 @@ from bsync.acquire.block import Device
 from bsync.acquire.loop import Over
 from bsync.acquire.tree import Tree, found_at, loop_over, mounted_tree, overwrite_start
 from bsync.bootcode import disarmed
-from bsync.engines import files, raw
+from bsync.engines import files, raw, used
 from bsync.engines.blocks import pair as pairs
 from bsync.engines.blocks.engine import Copier
 from bsync.engines.rsync import Transfer
@@ -97,6 +97,8 @@ def execute(
 
 def _programs(step: Step) -> set[str]:
     """What has to be installed for a step."""
+    if isinstance(step, CopyRaw) and step.usage is not None and step.fresh:
+        return {"wipefs", "blkdiscard"}
     own = kind_of(step.source).PROGRAMS if isinstance(step, MakeFilesystem | MarkFilesystem) else ()
     return {*_PROGRAMS.get(type(step), ()), *own}
 
@@ -366,5 +368,19 @@ def _complete_blocks(step: CompleteBlocks, context: Context) -> None:
 
 def _copy_raw(step: CopyRaw, context: Context, advance: Advance) -> tuple[Transfer, str]:
     here, there = step.place.source, step.place.destination
-    written = raw.copy(context.source, here, context.destination, there, advance)
+    if step.usage is None:
+        written = raw.copy(context.source, here, context.destination, there, advance)
+    else:
+        if step.fresh:
+            _make_room(step, context)
+        with used.opened(context.source, here, context.destination, there, step.usage) as pair:
+            written = used.copy(pair, step.usage, advance, compare=not step.fresh or step.begun)
     return Transfer(transferred=written), f"{size_text(written)} transferred"
+
+
+def _make_room(step: CopyRaw, context: Context) -> None:
+    """Erase what is there.  What an unfinished copy has is kept, but for old signatures."""
+    with _target(context, step.place.destination) as device:
+        _wipe(device)
+        if not step.begun:
+            _discard(device)
