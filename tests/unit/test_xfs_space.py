@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import xfs_image
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xfs_image import BLOCK, BLOCKS, GROUP, SECTOR, Image, images
 
@@ -42,6 +42,7 @@ def test_all_but_the_free_extents_is_in_use(image: Image) -> None:
     assert usage.size == BLOCKS * BLOCK
 
 
+@settings(max_examples=500)
 @given(images(), st.data())
 def test_one_damaged_byte_never_loses_a_block(image: Image, data: st.DataObject) -> None:
     at, size = data.draw(st.sampled_from(image.written))
