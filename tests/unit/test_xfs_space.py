@@ -129,6 +129,13 @@ def test_extents_beyond_the_group() -> None:
         usage_of(Image(([(GROUP - 1, 2)], [])))
 
 
+def test_free_space_in_more_pieces_than_memory_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space, "_MOST", 3)
+    assert usage_of(Image(FREE)).used
+    with pytest.raises(Unknown, match="too many pieces"):
+        usage_of(Image((FREE[0], [(250, 7), (300, 7)])))
+
+
 def test_a_filesystem_cut_short() -> None:
     image = Image(FREE)
     with pytest.raises(Unknown, match="cut short"):

@@ -20,6 +20,7 @@ from bsync.filesystems.xfs.superblock import SECTOR, Superblock
 from bsync.usage import Read, Run, Unknown, Usage, all_but
 
 _DAMAGED = "its record of free space is damaged"
+_MOST = 1 << 20  # free extents that are kept in memory: some hundred MiB
 _DEEPEST = 9  # levels; the kernel's own limit
 _MAGICS = b"AB3B", b"AB3C"  # of the trees by block and by size
 _HEADER = 56  # bytes
@@ -64,12 +65,16 @@ def _header(read: Read, sb: Superblock, group: int) -> _Header:
 
 def _free(read: Read, sb: Superblock, headers: list[_Header]) -> Iterator[Run]:
     """The free extents of the whole filesystem, in ascending order."""
+    total = 0
     for header in headers:
         by_block = _extents(read, sb, header, 0)
         if by_block != sorted(_extents(read, sb, header, 1)):
             raise Unknown(_DAMAGED)
         if sum(count for _, count in by_block) != header.free:
             raise Unknown(_DAMAGED)
+        total += len(by_block)
+        if total > _MOST:
+            raise Unknown("its free space is in too many pieces")
         length, base = sb.group_length(header.group), header.group * sb.group_blocks
         for first, count in by_block:
             if first + count > length:
