@@ -119,9 +119,13 @@ def _planning(function: _Command) -> _Command:
             type=click.Choice(["auto", "blocks", "files", "raw"]),
             default="auto",
             show_default=True,
-            help="How contents are copied: blocks (ext2/3/4), files (rsync), raw (every byte).",
+            help="How contents are copied: blocks (ext2/3/4), files (rsync), raw (as they are).",
         ),
-        click.option("--raw", is_flag=True, help="Copy contents of unknown kind byte by byte."),
+        click.option(
+            "--raw",
+            is_flag=True,
+            help="Copy contents of unknown kind byte by byte; XFS by its blocks in use.",
+        ),
         click.option(
             "--checksum",
             is_flag=True,

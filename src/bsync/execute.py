@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from bsync.acquire import loop, mount
 from bsync.acquire.block import Device
-from bsync.acquire.loop import Over
 from bsync.acquire.tree import Tree, found_at, loop_over, mounted_tree, overwrite_start
 from bsync.bootcode import disarmed
-from bsync.engines import files, raw
+from bsync.engines import files, raw, used
 from bsync.engines.blocks import pair as pairs
 from bsync.engines.blocks.engine import Copier
 from bsync.engines.rsync import Transfer
@@ -42,18 +39,10 @@ from bsync.plan.steps import (
     WriteBoot,
     WriteTable,
 )
-from bsync.run import require, run
+from bsync.rehearsal import rehearse
+from bsync.run import run
 from bsync.unfinished import SECTOR
 from bsync.units import count_text, size_text
-
-_PROGRAMS: dict[type[Step], tuple[str, ...]] = {
-    WriteTable: ("sfdisk", "wipefs"),
-    MakeFilesystem: ("wipefs", "blkdiscard"),
-    GrowExt: ("e2fsck", "resize2fs"),
-    CopyFiles: ("rsync", "mount", "umount", "sync"),
-    MakeSwap: ("mkswap", "wipefs"),
-    MarkBlocks: ("wipefs", "blkdiscard"),
-}
 
 Advance = Callable[[int], None]
 
@@ -77,8 +66,7 @@ def execute(
 
     Raises `Unavailable` if that fails; `CopyFailed` once anything may have been written.
     """
-    require({program for step in plan.steps for program in _programs(step)})
-    _rehearse(plan, ledger)
+    rehearse(plan, ledger)
     context = Context(ledger, source, destination, {}, {})
     with contextlib.ExitStack() as stack:
         with _nothing_written():
@@ -101,16 +89,6 @@ def _prepare(step: Step, context: Context, stack: contextlib.ExitStack) -> None:
         copier = Copier(stack.enter_context(pair), step.way)
         copier.prepare()
         context.copiers[step.place.number] = copier
-
-
-def _programs(step: Step) -> set[str]:
-    """What has to be installed for a step."""
-    own: Sequence[str] = ()
-    if isinstance(step, MakeFilesystem | MarkFilesystem):
-        own = kind_of(step.source).PROGRAMS
-    if isinstance(step, CompleteBlocks) and step.grow:
-        own = ("resize2fs", "tune2fs")
-    return {*_PROGRAMS.get(type(step), ()), *own}
 
 
 def _all_steps(plan: Plan, context: Context, emit: Emit) -> Transfer:
@@ -147,53 +125,6 @@ def _failing_as_copy() -> Iterator[None]:
         yield
     except Unavailable as error:
         raise CopyFailed(error.message, error.hint) from None
-
-
-def _rehearse(plan: Plan, ledger: Ledger) -> None:
-    """Let the tools and the kernel say beforehand whether they can make and mount each filesystem.
-
-    Raises `Unavailable`.
-    """
-    for step in plan.steps:
-        if isinstance(step, MakeFilesystem):
-            size = step.place.destination.size
-            with _sparse_file(size) as (_, path):
-                if command := kind_of(step.source).rehearsing(step.source, size, path):
-                    run(*command, failure=Unavailable)
-        if isinstance(step, CopyFiles):
-            _try_mount(step, ledger)
-
-
-def _try_mount(step: CopyFiles, ledger: Ledger) -> None:
-    """Mount a filesystem like the step's, if not every kernel can write one."""
-    trial = kind_of(step.source).trial(step.source)
-    if trial is None:
-        return
-    with _sparse_file(trial.size) as (descriptor, path):
-        run(*trial.command, path, failure=Unavailable)
-        over = Over(descriptor, Extent(0, trial.size), True)
-        try:
-            with (
-                loop.attached(ledger, over) as device,
-                mount.mounted(ledger, device, "trial", trial.type, ["rw"]),
-            ):
-                pass
-        except Unavailable:
-            raise Unavailable(
-                f"{step.place.name} of the source {trial.why}",
-                "--engine raw copies the partition byte by byte",
-            ) from None
-
-
-@contextlib.contextmanager
-def _sparse_file(size: int) -> Iterator[tuple[int, str]]:
-    """A file in memory that is as large as it need be, and holds nothing."""
-    descriptor = os.memfd_create("bsync-rehearsal")
-    try:
-        os.ftruncate(descriptor, size)
-        yield descriptor, f"/proc/{os.getpid()}/fd/{descriptor}"
-    finally:
-        os.close(descriptor)
 
 
 def _carry_out(step: Step, context: Context, advance: Advance) -> tuple[Transfer, str]:
@@ -387,5 +318,19 @@ def _complete_blocks(step: CompleteBlocks, context: Context) -> None:
 
 def _copy_raw(step: CopyRaw, context: Context, advance: Advance) -> tuple[Transfer, str]:
     here, there = step.place.source, step.place.destination
-    written = raw.copy(context.source, here, context.destination, there, advance)
+    if step.usage is None:
+        written = raw.copy(context.source, here, context.destination, there, advance)
+    else:
+        if step.fresh:
+            _make_room(step, context)
+        with used.opened(context.source, here, context.destination, there, step.usage) as pair:
+            written = used.copy(pair, step.usage, advance, compare=not step.fresh or step.begun)
     return Transfer(transferred=written), f"{size_text(written)} transferred"
+
+
+def _make_room(step: CopyRaw, context: Context) -> None:
+    """Erase what is there.  What an unfinished copy has is kept, but for old signatures."""
+    with _target(context, step.place.destination) as device:
+        _wipe(device)
+        if not step.begun:
+            _discard(device)

@@ -57,8 +57,9 @@ def title(step: Step) -> str:
             return f"{place.name}: grow the mirror to {size_text(size)}"
         case CopyFiles(place=place, fresh=fresh):
             return f"{place.name}: {'copy all files' if fresh else 'synchronise files'}"
-        case CopyRaw(place=place, what=what):
-            return f"{place.name}: copy {what} byte by byte"
+        case CopyRaw(place=place, what=what, usage=usage):
+            how = "by its blocks in use" if usage else "byte by byte"
+            return f"{place.name}: copy {what} {how}"
         case CompleteFilesystem(place=place, source=source):
             return f"{place.name}: complete, UUID {source.uuid}"
 

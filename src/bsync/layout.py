@@ -7,6 +7,7 @@ from typing import Protocol
 
 from bsync.filesystems.ext.superblock import Superblock
 from bsync.filesystems.reiserfs.superblock import Superblock as ReiserSuperblock
+from bsync.usage import Usage
 
 BOOT_CODE = 446  # bytes of the MBR before the partition entries, disk signature included
 BOOT_PROGRAM = 440  # bytes of them that are program; the disk signature follows
@@ -34,6 +35,8 @@ class Foreign:
     uuid: str = ""
     label: str = ""
     start: str = ""  # a digest of how it begins, if not with zeroes alone
+    usage: Usage | None = None  # its blocks in use, where they are known for certain
+    unmapped: str = ""  # why they are not, where they could be
 
 
 class Facts(Protocol):

@@ -11,15 +11,28 @@ from contextlib import ExitStack
 
 from bsync.acquire.block import Device
 from bsync.acquire.tree import mounted_tree
-from bsync.engines import files, raw
+from bsync.engines import files, raw, used
 from bsync.engines.blocks import engine
 from bsync.engines.blocks import pair as blocks
 from bsync.filesystems import mark
 from bsync.filesystems.ext import blockwise
 from bsync.filesystems.kinds import kind_of
-from bsync.layout import Bare, Content, Disk, Ext, Extent, Filesystem, Layout, Side, Swap, describe
+from bsync.layout import (
+    Bare,
+    Content,
+    Disk,
+    Ext,
+    Extent,
+    Filesystem,
+    Foreign,
+    Layout,
+    Side,
+    Swap,
+    describe,
+)
 from bsync.ledger import Ledger
 from bsync.plan.steps import Place
+from bsync.usage import Usage
 
 Pair = tuple[Place, Content, Content]
 
@@ -46,7 +59,8 @@ def contents(
             alike = not trees and _same_blocks(place, here, there, devices)
             found = [] if alike else _filesystems(place, here, there, devices, ledger)
         else:
-            found = _bytes(place, devices)
+            usage = here.usage if isinstance(here, Foreign) else None
+            found = _blocks(place, devices, usage) if usage else _bytes(place, devices)
         yield from (f"{place.name}: {what}" for what in found)
 
 
@@ -185,3 +199,11 @@ def _bytes(place: Place, devices: tuple[Device, Device]) -> list[str]:
     if place.destination.size < place.source.size:
         return ["is smaller than the source's"]
     return [] if raw.same(devices[0], here, devices[1], there) else ["its bytes differ"]
+
+
+def _blocks(place: Place, devices: tuple[Device, Device], usage: Usage) -> list[str]:
+    here, there = place.source, place.destination
+    if there.size < usage.size:
+        return ["is smaller than the source's"]
+    with used.opened(devices[0], here, devices[1], there, usage, writable=False) as pair:
+        return [] if used.same(pair, usage) else ["its blocks in use differ"]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bsync.filesystems.ext import mark, superblock
+from bsync.filesystems.xfs import superblock as xfs_superblock
 
 MIB, GIB = 1 << 20, 1 << 30
 ROOT, HOME, SWAP = (f"{digit * 8}-1111-4222-8333-444444444444" for digit in "abc")
@@ -197,6 +198,19 @@ def reiser_unfinished(image: Path) -> None:
     call("mkreiserfs", "-q", "-f", "-f", "-u", mark.marker_uuid(ROOT), "-l", mark.LABEL, image)
 
 
+def xfs(image: Path) -> None:
+    blank(image, GIB)
+    call("mkfs.xfs", "-q", "-m", f"uuid={ROOT}", "-L", "data", image)
+
+
+def xfs_unclean(image: Path) -> None:
+    """The last record of its log has two operations, so it is not of an unmount."""
+    xfs(image)
+    with image.open("rb") as file:
+        sb = xfs_superblock.parse(file.read(512))
+    write(image, sb.log_start + 40, struct.pack(">I", 2))
+
+
 def only_swap(image: Path) -> None:
     blank(image, GIB)
     swap(image, 0, GIB, SWAP, "swap \u2028 space")
@@ -218,6 +232,8 @@ RECIPES: dict[str, Callable[[Path], None]] = {
     "cut-short": cut_short,
     "asleep": asleep,
     "only-swap": only_swap,
+    "xfs": xfs,
+    "xfs-unclean": xfs_unclean,
     "reiser": reiser,
     "reiser-mounted": reiser_mounted,
     "reiser-old": reiser_old,

@@ -23,6 +23,7 @@ from bsync.plan.steps import (
     Place,
 )
 from bsync.units import MIB
+from bsync.usage import all_but
 
 SIZE = 64 * MIB
 SWAP = Swap(builders.UUID, "swap")
@@ -235,6 +236,29 @@ def test_raw_contents_are_copied_on_demand() -> None:
     assert not again.destroys, "a mirror already"
     unnamed = planned(Foreign("vfat"), Foreign("vfat"), options=Options(raw=True))
     assert unnamed.destroys, "without a UUID nobody knows"
+
+
+def test_known_blocks_in_use_are_all_that_is_copied() -> None:
+    usage = all_but([(10, 1000)], 4096, SIZE // 4096)
+    source, raw = Foreign("xfs", "1", usage=usage), Options(raw=True)
+    (step,) = planned(source, Foreign("xfs", "2"), options=raw).steps
+    assert isinstance(step, CopyRaw)
+    assert (step.usage, step.cost) == (usage, SIZE - 1000 * 4096)
+    assert (step.fresh, step.begun) == (True, False)
+    (step,) = planned(source, Foreign("xfs", "1"), options=raw).steps
+    assert isinstance(step, CopyRaw)
+    assert not step.fresh, "what it has in other blocks is left alone"
+    (step,) = planned(source, Blank(begun=True), options=raw).steps
+    assert isinstance(step, CopyRaw)
+    assert (step.fresh, step.begun) == (True, True)
+
+
+def test_where_the_blocks_in_use_are_not_known_every_byte_is_copied() -> None:
+    source, raw = Foreign("xfs", "1", unmapped="nobody knows"), Options(raw=True)
+    (step,) = planned(source, Blank(), options=raw).steps
+    assert isinstance(step, CopyRaw)
+    assert (step.usage, step.cost) == (None, SIZE)
+    assert step.reason == "copied byte by byte, since nobody knows"
 
 
 def test_raw_needs_all_the_room() -> None:

@@ -73,11 +73,19 @@ def _raw(place: Place, source: Content, there: Content) -> Steps:
     if place.destination.size < place.source.size:
         need, have = both_sizes(place.source.size, place.destination.size)
         raise Refused(f"{place.name}: a raw copy needs {need}, the destination has {have}")
-    what = describe(source)
-    return Steps(
-        (CopyRaw(place, what, "copied byte by byte", place.source.size),),
-        () if _is_raw_mirror(source, there) else _lost(place, there),
-    )
+    mirror = _is_raw_mirror(source, there)
+    return Steps((_copy_raw(place, source, there, mirror),), () if mirror else _lost(place, there))
+
+
+def _copy_raw(place: Place, source: Content, there: Content, mirror: bool) -> CopyRaw:
+    what, size = describe(source), place.source.size
+    usage = source.usage if isinstance(source, Foreign) else None
+    if usage is None:
+        why = source.unmapped if isinstance(source, Foreign) else ""
+        return CopyRaw(place, what, f"copied byte by byte{why and f', since {why}'}", size)
+    begun = isinstance(there, Blank) and there.begun
+    reason = f"the blocks in use, {size_text(usage.used)} of {size_text(usage.size)}"
+    return CopyRaw(place, what, reason, usage.used, usage, fresh=not mirror, begun=begun)
 
 
 def _is_raw_mirror(source: Content, there: Content) -> bool:

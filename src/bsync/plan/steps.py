@@ -9,7 +9,7 @@
     GrowExt             a mirror made larger, up to the end of its partition
     CopyFiles           what differs, or everything
     CopyBlocks          the same, by blocks
-    CopyRaw             contents of unknown kind, byte by byte
+    CopyRaw             contents of unknown kind, byte by byte or by their blocks in use
     CompleteFilesystem  the mark is taken away
     CompleteBlocks      the same, of a clone by blocks
     WriteBoot           the boot code and what stands before the first partition
@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from bsync.layout import Ext, Extent, Filesystem, Side, Swap
+from bsync.usage import Usage
 
 
 @dataclass(frozen=True)
@@ -128,12 +129,19 @@ class MakeSwap:
 
 @dataclass(frozen=True)
 class CopyRaw:
-    """Copy every byte that differs."""
+    """Copy every byte that differs, or only those of the blocks in use.
+
+    `fresh`: what stands there is nobody's, or lost, and is erased first.  `begun`: some of it may
+    have been copied already.  Both only matter with a `usage`.
+    """
 
     place: Place
     what: str
     reason: str
     cost: int
+    usage: Usage | None = None
+    fresh: bool = False
+    begun: bool = False
     engine: str = "raw"
 
 

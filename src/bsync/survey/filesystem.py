@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 
@@ -11,10 +12,12 @@ from bsync.filesystems import mark
 from bsync.filesystems.kind import BadSuperblock, Kind
 from bsync.filesystems.kinds import kind_named
 from bsync.filesystems.swap import HIBERNATED
+from bsync.filesystems.xfs import space as xfs
 from bsync.layout import Blank, Content, Extent, Filesystem, Foreign, Swap
 from bsync.run import run
 from bsync.unfinished import SECTOR, is_begun
 from bsync.units import MIB
+from bsync.usage import Unknown
 
 _NOTHING, _AMBIVALENT = 2, 8  # exit statuses of blkid --probe
 # Of the ways in which blkid speaks, only udev's tells every label unambiguously.
@@ -68,7 +71,7 @@ def _named(device: Device, extent: Extent, found: dict[str, str]) -> Content:
         return Swap(uuid, label, hibernated=True)
     if kind or "PTTYPE" in found:
         kind = kind or f"{found['PTTYPE']} partition table"
-        return Foreign(kind, uuid, label, _start(device, extent))
+        return _foreign(device, extent, Foreign(kind, uuid, label, _start(device, extent)))
     return _unnamed(device, extent)
 
 
@@ -82,6 +85,19 @@ def _filesystem(
     if found.size > extent.size:
         return Foreign(f"{name} cut short ({found.size} bytes in {extent.size})")
     return found
+
+
+def _foreign(device: Device, extent: Extent, found: Foreign) -> Foreign:
+    """`found`, with its blocks in use if its kind is one whose record of them is read."""
+    if found.kind != "xfs":
+        return found
+    try:
+        read = lambda at, size: device.read(extent.start + at, size)  # noqa: E731
+        return dataclasses.replace(found, usage=xfs.usage(read, extent.size))
+    except Unknown as error:
+        return dataclasses.replace(found, unmapped=str(error))
+    except Unavailable:
+        return dataclasses.replace(found, unmapped="its record of free space cannot be read")
 
 
 def _unnamed(device: Device, extent: Extent) -> Content:

@@ -1,0 +1,1 @@
+"""XFS: not synchronised, but copied by the blocks that it has in use."""

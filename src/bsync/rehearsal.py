@@ -1,0 +1,99 @@
+"""What a plan needs of the machine, tried before anything is written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+
+from bsync.acquire import loop, mount
+from bsync.acquire.loop import Over
+from bsync.errors import Unavailable
+from bsync.filesystems.kinds import kind_of
+from bsync.layout import Extent
+from bsync.ledger import Ledger
+from bsync.plan.steps import (
+    CompleteBlocks,
+    CopyFiles,
+    CopyRaw,
+    GrowExt,
+    MakeFilesystem,
+    MakeSwap,
+    MarkBlocks,
+    MarkFilesystem,
+    Plan,
+    Step,
+    WriteTable,
+)
+from bsync.run import require, run
+from bsync.usage import Usage
+
+_PROGRAMS: dict[type[Step], tuple[str, ...]] = {
+    WriteTable: ("sfdisk", "wipefs"),
+    MakeFilesystem: ("wipefs", "blkdiscard"),
+    GrowExt: ("e2fsck", "resize2fs"),
+    CopyFiles: ("rsync", "mount", "umount", "sync"),
+    MakeSwap: ("mkswap", "wipefs"),
+    MarkBlocks: ("wipefs", "blkdiscard"),
+}
+
+
+def rehearse(plan: Plan, ledger: Ledger) -> None:
+    """Let the tools and the kernel say beforehand whether they can make and mount each filesystem.
+
+    Raises `Unavailable`.
+    """
+    require({program for step in plan.steps for program in _programs(step)})
+    for step in plan.steps:
+        if isinstance(step, MakeFilesystem):
+            size = step.place.destination.size
+            with _sparse_file(size) as (_, path):
+                if command := kind_of(step.source).rehearsing(step.source, size, path):
+                    run(*command, failure=Unavailable)
+        if isinstance(step, CopyFiles):
+            _try_mount(step, ledger)
+
+
+def _try_mount(step: CopyFiles, ledger: Ledger) -> None:
+    """Mount a filesystem like the step's, if not every kernel can write one."""
+    trial = kind_of(step.source).trial(step.source)
+    if trial is None:
+        return
+    with _sparse_file(trial.size) as (descriptor, path):
+        run(*trial.command, path, failure=Unavailable)
+        over = Over(descriptor, Extent(0, trial.size), True)
+        try:
+            with (
+                loop.attached(ledger, over) as device,
+                mount.mounted(ledger, device, "trial", trial.type, ["rw"]),
+            ):
+                pass
+        except Unavailable:
+            raise Unavailable(
+                f"{step.place.name} of the source {trial.why}",
+                "--engine raw copies the partition byte by byte",
+            ) from None
+
+
+@contextlib.contextmanager
+def _sparse_file(size: int) -> Iterator[tuple[int, str]]:
+    """A file in memory that is as large as it need be, and holds nothing."""
+    descriptor = os.memfd_create("bsync-rehearsal")
+    try:
+        os.ftruncate(descriptor, size)
+        yield descriptor, f"/proc/{os.getpid()}/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def _programs(step: Step) -> set[str]:
+    """What has to be installed for a step."""
+    own: Sequence[str] = ()
+    match step:
+        case MakeFilesystem() | MarkFilesystem():
+            own = kind_of(step.source).PROGRAMS
+        case CompleteBlocks(grow=True):
+            own = ("resize2fs", "tune2fs")
+        case CopyRaw(usage=Usage(), fresh=True):
+            own = ("wipefs", "blkdiscard")
+    return {*_PROGRAMS.get(type(step), ()), *own}
