@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xfs_image import BLOCK, BLOCKS, GROUP, SECTOR, Image, images
 
+from bsync.acquire.block import Device
+from bsync.acquire.ground import Ground
+from bsync.errors import Unavailable
 from bsync.filesystems.xfs import space
+from bsync.layout import Extent, Foreign
+from bsync.survey import filesystem
 from bsync.usage import Run, Unknown, all_but
 
 FREE: tuple[list[Run], ...] = ([(300, 10), (400, 1)], [(250, 7)])
@@ -142,6 +147,24 @@ def test_a_filesystem_cut_short() -> None:
         space.usage(image.read, BLOCKS * BLOCK - 1)
     with pytest.raises(Unknown):
         space.usage(lambda at, size: image.read(at, size)[: 10 * BLOCK - at], BLOCKS * BLOCK)
+
+
+class Failing(Device):
+    """A device with a bad sector."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        raise Unavailable(f"{size} bytes at {offset} cannot be read")
+
+
+def test_free_space_that_cannot_be_read_is_no_error() -> None:
+    """It may be the only bad sector there is; reading all of the others will tell."""
+    whole = Extent(0, BLOCKS * BLOCK)
+    device = Failing("a.img", "a.img", -1, whole.size, 512, "image file", Ground("a", whole))
+    found = filesystem.with_usage(device, whole, Foreign("xfs", "1"))
+    assert found.usage is None
+    assert "cannot be read" in found.unmapped
+    other = Foreign("ntfs", "1")
+    assert filesystem.with_usage(device, whole, other) is other
 
 
 def test_the_first_block_is_never_free() -> None:

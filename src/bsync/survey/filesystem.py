@@ -71,7 +71,7 @@ def _named(device: Device, extent: Extent, found: dict[str, str]) -> Content:
         return Swap(uuid, label, hibernated=True)
     if kind or "PTTYPE" in found:
         kind = kind or f"{found['PTTYPE']} partition table"
-        return _foreign(device, extent, Foreign(kind, uuid, label, _start(device, extent)))
+        return with_usage(device, extent, Foreign(kind, uuid, label, _start(device, extent)))
     return _unnamed(device, extent)
 
 
@@ -87,7 +87,7 @@ def _filesystem(
     return found
 
 
-def _foreign(device: Device, extent: Extent, found: Foreign) -> Foreign:
+def with_usage(device: Device, extent: Extent, found: Foreign) -> Foreign:
     """`found`, with its blocks in use if its kind is one whose record of them is read."""
     if found.kind != "xfs":
         return found
