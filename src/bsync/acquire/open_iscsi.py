@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from bsync.errors import Refused, Unavailable, Unreleased
+from bsync.acquire.watchdog import PATIENCE
+from bsync.errors import CopyFailed, Refused, Unavailable, Unreleased
 from bsync.ledger import Facts, Ledger
 from bsync.locate import IscsiLun
 from bsync.run import installed, run
@@ -34,10 +35,13 @@ _NODES = Path("/etc/iscsi/nodes")
 _PATIENCE = 15.0  # seconds for the disks of a session to appear
 _UDEV = Path("/run/udev/control")  # is there while udev is
 _LOGIN = 90.0  # seconds for iscsiadm to end; it gives up by itself long before
-_BOUNDED = {  # of a record of ours; open-iscsi's own settings take two minutes to give up
+# Of a record of ours; open-iscsi's own settings take two minutes to give up a login, and two to
+# fail what waits for a target that is gone: that is a minute, as in user space.
+_BOUNDED = {
     "node.startup": "manual",
     "node.session.initial_login_retry_max": "2",
     "node.conn[0].timeo.login_timeout": "10",
+    "node.session.timeo.replacement_timeout": f"{PATIENCE:.0f}",
 }
 _OURS, _SESSION = b"ours   ", b"session"  # what of it is ours: also the record; not the record
 _DROPPED = (  # LIO also closes the connection where it does not know the IQN
@@ -153,6 +157,12 @@ class Session:
                 return session
         return None
 
+    def trouble(self) -> str:
+        """What to ask oneself when reading or writing failed; empty while the session is well."""
+        session = self.find()
+        well = session is not None and _fact(session / "state") == "LOGGED_IN"
+        return "" if well else "is the other end up, and the network?"
+
     def _login(self) -> None:
         theirs = self._record() is not None
         if theirs and self._credentials:
@@ -218,7 +228,11 @@ def attached(ledger: Ledger, locator: IscsiLun, credentials: Credentials | None)
     with ledger.holding(Session(locator.iqn, address, locator.port, lock, credentials)) as session:
         disk = _disk(session, locator)
         _wait_for_udev(disk)
-        yield disk.path
+        try:
+            yield disk.path
+        except CopyFailed as error:
+            error.hint = error.hint or session.trouble()
+            raise
 
 
 def available() -> bool:
