@@ -19,7 +19,7 @@ from benchlib.disks import locked, work_directory
 from benchlib.luns import serving
 from benchlib.proc import find_program, signals_as_exceptions
 from benchlib.report import GROWTH, ISCSI, MAIN, plot, render, write_report
-from benchlib.results import Case, Results, latest, load
+from benchlib.results import Results, latest, load
 from make_source import Parameters, add_size_options, parameters_from
 
 PROGRAM = REPOSITORY / ".venv/bin/bsync"
@@ -95,7 +95,7 @@ def _parts(options: argparse.Namespace) -> tuple[Part, ...]:
     return (
         Part(MAIN, (source,), contenders),
         Part(GROWTH, small, two),
-        Part(ISCSI, (source,), over_iscsi, (Case.FIRST, Case.CHANGED), serving),
+        Part(ISCSI, (source,), over_iscsi, serving=serving),
     )
 
 
