@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from lab import Lab, Run
+from lab import MIB, Lab, Run
 from loopback_target import Target, serving
 from midcopy import Copy, as_it_goes, daemons, material, struck
 
@@ -18,15 +18,16 @@ READING = (
     pytest.param("blocks", marks=pytest.mark.engine("blocks")),
 )
 WRITING = (*READING, pytest.param("flush", marks=pytest.mark.engine("files")))
+MUCH = 256 * MIB  # what is only read from a LUN arrives that fast
 AWAY = 3  # seconds for which a target is down
 FAULTS = str(Path(__file__).with_name("faults.py"))
 
 
-def unstruck(lab: Lab, way: str) -> Copy:
-    """A copy of an image to another, that is to be a LUN."""
+def unstruck(lab: Lab, way: str, data: int = 96 * MIB) -> Copy:
+    """A copy of an image to another, one of which is to be a LUN."""
     if way == "rsync":
         as_it_goes(lab)
-    source = material(lab)
+    source = material(lab, data)
     return Copy(source, lab.image("lun.img", source.size))
 
 
@@ -114,7 +115,7 @@ def test_how_long_a_target_is_waited_for(lab: Lab) -> None:
 
 @pytest.mark.parametrize("way", READING)
 def test_a_source_that_restarts_between_bytes(lab: Lab, way: str) -> None:
-    copy = unstruck(lab, way)
+    copy = unstruck(lab, way, MUCH)
     with serving(copy.material.image) as target:
 
         def restart() -> None:
@@ -134,7 +135,7 @@ def test_a_source_that_restarts_between_bytes(lab: Lab, way: str) -> None:
 @pytest.mark.parametrize("gone", ["daemon", "target"])
 def test_a_source_that_never_returns(lab: Lab, way: str, gone: str) -> None:
     """What could not be read is never taken for copied."""
-    copy = unstruck(lab, way)
+    copy = unstruck(lab, way, MUCH)
     with serving(copy.material.image) as target:
 
         def kill() -> None:
