@@ -14,8 +14,9 @@ from lab import Lab
 settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("repeatable")
 
-# A shell's job in the background ignores it, and so would all that the tests start.
+# A shell's job in the background, or under nohup, ignores these, and so would what tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -69,23 +69,35 @@ def test_a_table_of_another_kind_is_asked_for(lab: Lab) -> None:
     ("engine", "program"),
     [
         *(("files", name) for name in ("rsync", "mke2fs", "tune2fs", "mkswap", "wipefs", "blkid")),
-        *(("blocks", name) for name in ("resize2fs", "tune2fs", "blkdiscard", "wipefs")),
+        *(("blocks", name) for name in ("blkdiscard", "wipefs")),
     ],
 )
 def test_a_missing_program_is_missed_before_anything_is_written(
     lab: Lab, precious: Path, engine: str, program: str
 ) -> None:
-    source, before = disk(lab), state(precious)
+    before = state(precious)
+    assert_missed(lab, program, f"--yes --engine {engine} {disk(lab)} {precious}")
+    assert state(precious) == before
+
+
+@pytest.mark.parametrize("program", ["resize2fs", "tune2fs"])
+def test_what_growing_needs_is_missed_before_anything_is_written(lab: Lab, program: str) -> None:
+    source, target = bare(lab), lab.image("target.img", 2 * BARE_SIZE)
+    before = state(target)
+    assert_missed(lab, program, f"--engine blocks {source} {target}")
+    assert state(target) == before
+
+
+def assert_missed(lab: Lab, program: str, words: str) -> None:
+    """Without the program bsync does nothing, and says what is missing."""
     hidden = which(program)
     assert hidden is not None
     # Bound over the program in a mount namespace of the run's own: a file nobody can run.
     hiding = f"mount --bind /dev/null {hidden}"
-    words = f"--yes --engine {engine} {source} {precious}"
     run = lab.within(f"{hiding} && exec {{python}} -m bsync {words}")
     assert run.status == 4, run
     assert f"not installed: {program}" in run.err
     assert "apt-get install" in run.err
-    assert state(precious) == before
 
 
 @pytest.mark.engine("files")
