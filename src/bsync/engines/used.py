@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from bsync.acquire.block import Device
 from bsync.engines.blocks import access as accesses
 from bsync.engines.blocks.access import Access, Buffer, buffer
-from bsync.engines.blocks.pump import PIECE, Run, Work, copying, mending, run_all, unequal
+from bsync.engines.blocks.pump import PIECE, Run, Work, comparing, copying, mending, run_all
 from bsync.layout import Extent
 from bsync.unfinished import SECTOR
 from bsync.usage import Usage
@@ -95,13 +95,10 @@ def _differing(pair: Pair, runs: list[Run], advance: Advance) -> list[Run]:
 
 def _noting(pair: Pair, found: list[Run]) -> Work:
     """Put the runs that differ into `found`; nothing is written."""
+    compare = comparing(pair.source, pair.destination, lambda _: None)
 
     def work(run: Run, here: Buffer, there: Buffer) -> int:
-        if pair.source.is_hole(*run) and pair.destination.is_hole(*run):
-            return 0
-        pair.source.read(run[0], here)
-        pair.destination.read(run[0], there)
-        if unequal(here, there, pair.source.block_size).any():
+        if compare(run, here, there):
             found.append(run)
         return 0
 
