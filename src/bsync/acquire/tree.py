@@ -12,12 +12,16 @@ from bsync.acquire import loop, mount
 from bsync.acquire.block import Device
 from bsync.acquire.loop import Over
 from bsync.acquire.walk import walk
+from bsync.arrays import Numbers
 from bsync.errors import CopyFailed
 from bsync.filesystems.ext.inodes import Remarkable, scan
 from bsync.filesystems.kind import BadSuperblock
 from bsync.filesystems.kinds import kind_of
 from bsync.layout import Ext, Extent, Filesystem
 from bsync.ledger import Ledger
+from bsync.units import MIB
+
+_AHEAD = 128 * MIB  # of directories and attributes, read before a walk comes to them
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,11 @@ def mounted_tree(
     role = "destination" if writable else "source"
     with loop_over(ledger, device, extent, writable=writable) as path:
         present = found_at(path, like)
-        told = _look(path, present)
         options = ["rw" if writable else "ro", "noatime"]
         options += kind_of(present).mount_options(present, writable=writable)
         name = f"{role}-{device.descriptor}-{extent.start}"
         with mount.mounted(ledger, path, name, like.kind, options) as target:
-            yield Tree(target, told or walk(target))
+            yield Tree(target, _look(path, present) or walk(target))
             if writable:
                 mount.flush(target)
 
@@ -85,16 +88,37 @@ def overwrite_start(path: str, data: bytes) -> None:
 
 
 def _look(path: str, present: Filesystem) -> Remarkable | None:
-    """Look through the inode tables, where there are any: through the page cache, where the
-    walk over the mounted tree then finds them."""
+    """Look through the inode tables of a mounted filesystem, where there are any: through the
+    page cache, which mounting empties and in which the walks over the tree then find them."""
     if not isinstance(present, Ext):
         return None
+    sb = present.superblock
     try:
         with open(path, "rb", 0) as opened:
-            read = lambda at, size: _read(opened.fileno(), at, size)  # noqa: E731
-            return scan(read, present.superblock)
+            descriptor = opened.fileno()
+            read = lambda at, size: _read(descriptor, at, size)  # noqa: E731
+            return scan(read, sb, _Ahead(descriptor, sb.block_size))
     except OSError as error:
         raise CopyFailed(f"the inode tables cannot be read: {error.strerror}") from None
+
+
+class _Ahead:
+    """Has the kernel read blocks that will soon be wanted, while the run goes on: a walk would
+    wait for each of them.  A hint, and no more: what fails will be read again, and be said."""
+
+    def __init__(self, descriptor: int, block_size: int) -> None:
+        self._descriptor = descriptor
+        self._block_size = block_size
+        self._left = _AHEAD // block_size
+
+    def __call__(self, start: Numbers, length: Numbers) -> None:
+        for first, count in zip(start.tolist(), length.tolist(), strict=True):
+            self._left -= count
+            if self._left < 0:
+                return
+            at, size = first * self._block_size, count * self._block_size
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self._descriptor, at, size, os.POSIX_FADV_WILLNEED)
 
 
 def _read(descriptor: int, at: int, size: int) -> bytes:

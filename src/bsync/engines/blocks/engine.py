@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bsync.engines.blocks import changes, pump, ranges, reflink, usage
+from bsync.engines.blocks import bitmaps, changes, pump, ranges, reflink
 from bsync.engines.blocks.changes import Changes
 from bsync.engines.blocks.pair import Half, Pair, half
 from bsync.engines.blocks.pump import PIECE, Work
@@ -101,7 +101,7 @@ class Copier:
         fresh = self._way is Way.FRESH
         work: Work = pump.copying(*ends) if fresh else pump.mending(*ends)
         gap = _NEAR // self._sb.block_size if fresh else 0
-        pieces = usage.pieces(pair.source, gap)
+        pieces = bitmaps.pieces(pair.source, gap)
         written = pump.run_all(pieces, work, self._sb.block_size, advance)
         pair.destination.flush()
         return written
@@ -161,4 +161,4 @@ def same(pair: Pair) -> bool:
     mirror = half(pair.destination)
     grown = mirror.superblock.blocks > pair.source.superblock.blocks
     spared = changes.grown_blocks(pair, mirror) if grown else np.zeros(0, np.int64)
-    return pair.same_in(usage.pieces(pair.source, 0), spared)
+    return pair.same_in(bitmaps.pieces(pair.source, 0), spared)

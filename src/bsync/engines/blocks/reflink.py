@@ -11,7 +11,7 @@ import stat
 import struct
 from itertools import takewhile
 
-from bsync.engines.blocks import usage
+from bsync.engines.blocks import bitmaps
 from bsync.engines.blocks.pair import Pair
 from bsync.engines.blocks.pump import copying, run_all
 
@@ -46,7 +46,7 @@ def _both_files(*descriptors: int) -> bool:
 
 def _copy_head(pair: Pair) -> None:
     source, last = pair.source, _HEAD // pair.source.access.block_size
-    pieces = takewhile(lambda run: run[0] < last, usage.pieces(source, 0))
+    pieces = takewhile(lambda run: run[0] < last, bitmaps.pieces(source, 0))
     runs = ((first, min(count, last - first)) for first, count in pieces)
     run_all(runs, copying(source.access, pair.destination), source.access.block_size)
     pair.destination.flush()

@@ -8,18 +8,21 @@ Format: kernel documentation, filesystems/ext4/inodes.rst.
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from bsync.arrays import Flags, Numbers, Rows, column
+from bsync.filesystems.ext import maps
 from bsync.filesystems.ext import rows as table
 from bsync.filesystems.ext.groups import Read, read_groups
 from bsync.filesystems.ext.superblock import Superblock
 
 # What chattr(1) can set: s u c S i a d A j t D T x P.  The others are the kernel's own.
 SETTABLE = 0x2203C0FF
+
+Ahead = Callable[[Numbers, Numbers], None]  # first blocks and lengths of runs, ascending
 
 _CHUNK = 32 << 20  # bytes of inode table read at once
 
@@ -34,8 +37,9 @@ class Remarkable:
     linked: frozenset[int] = frozenset()  # files of several names, and device nodes
 
 
-def scan(read: Read, sb: Superblock) -> Remarkable:
-    """Look through every inode table.  `read` must see a filesystem at rest."""
+def scan(read: Read, sb: Superblock, ahead: Ahead) -> Remarkable:
+    """Look through every inode table.  `read` must see a filesystem at rest; `ahead` is told
+    what a walk over the tree reads besides the tables."""
     flags: dict[int, int] = {}
     projects: dict[int, int] = {}
     sparse: set[int] = set()
@@ -45,6 +49,7 @@ def scan(read: Read, sb: Superblock) -> Remarkable:
         kind = table.kind(rows)
         names = column(rows, 0x1A, 2)
         used = (names > 0) & _ordinary(numbers)
+        ahead(*_met_by_a_walk(rows[used], sb))
         device = (kind == stat.S_IFCHR) | (kind == stat.S_IFBLK)
         linked.update(numbers[used & ((names > 1) & (kind != stat.S_IFDIR) | device)].tolist())
         used &= (kind == stat.S_IFREG) | (kind == stat.S_IFDIR)
@@ -54,6 +59,21 @@ def scan(read: Read, sb: Superblock) -> Remarkable:
             _collect(projects, numbers, column(rows, 0x9C, 4), used & has_project)
         sparse.update(numbers[used & (kind == stat.S_IFREG) & _holed(rows, sb)].tolist())
     return Remarkable(flags, projects, frozenset(sparse), frozenset(linked))
+
+
+def _met_by_a_walk(rows: Rows, sb: Superblock) -> tuple[Numbers, Numbers]:
+    """The blocks of directories, long symbolic links and attributes, as far as the rows tell."""
+    listed = rows[table.has_map(rows) & (table.kind(rows) != stat.S_IFREG)]
+    try:
+        data = maps.roots(listed, np.arange(len(listed))).data
+    except maps.BadMap:  # the kernel will say so
+        data = maps.joined_runs([])
+    attributes = np.unique(table.attribute_blocks(rows))
+    start = np.concatenate([data.start, attributes])
+    length = np.concatenate([data.length, np.ones(len(attributes), np.int64)])
+    there = (start > 0) & (start + length <= sb.blocks)
+    order = np.argsort(start[there], kind="stable")
+    return start[there][order], length[there][order]
 
 
 def _collect(
