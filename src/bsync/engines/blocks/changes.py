@@ -40,16 +40,10 @@ _NONE = np.zeros(0, np.int64)
 class Changes:
     """What a synchronisation has to do."""
 
-    data: Ranges  # blocks of changed files: to be compared, and written where they differ
-    structures: Ranges  # blocks of the filesystem's own, the same
+    blocks: Ranges  # to be compared, and written where they differ
     files: int
     deleted: int
     only_growth: bool  # nothing differs but what growing the mirror did
-
-    @property
-    def cost(self) -> int:
-        """Blocks, at most."""
-        return self.data.blocks + self.structures.blocks
 
 
 def comparable(source: Half, mirror: Half) -> bool:
@@ -265,13 +259,13 @@ class _Search:
         moved = blocks_of(self._pair, changed)
         late = blocks_of(self._pair, np.setdiff1d(self._racy.numbers(), changed))
         stale = self._pair.differing_in(ranges.cut(late, PIECE // self._sb.block_size).pairs())
-        data = _union([moved, ranges.of_blocks(stale)])
         tables = np.concatenate([_NONE, *self._tables])
         fixed = self._pair.differing(self.fixed())
-        logical = len(own) or len(data) or self._rows_differ or self._deleted
-        structures = ranges.of_blocks(np.concatenate([tables, fixed, own]))
+        logical = len(own) or len(moved) or len(stale) or self._rows_differ or self._deleted
+        single = ranges.of_blocks(np.concatenate([stale, tables, fixed, own]))
         files = int((changed >= table.FIRST_ORDINARY).sum()) + int(table.ROOT in changed)
-        return Changes(data, structures, files, self._deleted, self._grown and not logical)
+        found = _union([moved, single])
+        return Changes(found, files, self._deleted, self._grown and not logical)
 
     def _own_contents(self, changed: Numbers) -> Numbers:
         """Blocks of directories, attributes and the filesystem's own files that differ."""

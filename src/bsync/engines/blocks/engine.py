@@ -58,7 +58,7 @@ class Copier:
             return
         found = changes.find(self._pair, mirror)
         self._changes = found
-        unchanged = found.only_growth if self._is_grown(mirror) else not found.cost
+        unchanged = found.only_growth if self._is_grown(mirror) else not len(found.blocks)
         self.idle = unchanged and self._alike(mirror)
 
     def _is_grown(self, mirror: Half) -> bool:
@@ -107,13 +107,11 @@ class Copier:
         return written
 
     def _synchronise(self, found: Changes, advance: Advance) -> Transfer:
-        """Data, then structures: what is named is there before its name."""
-        pair, size, written = self._pair, self._sb.block_size, 0
+        """In any order: while the superblock says that it is being written, nobody mounts it."""
+        pair, size = self._pair, self._sb.block_size
         work = pump.mending(pair.source.access, pair.destination)
-        for part in (found.data, found.structures):
-            runs = ranges.cut(part, PIECE // size).pairs()
-            written += pump.run_all(iter(runs), work, size, advance)
-            pair.destination.flush()
+        runs = ranges.cut(found.blocks, PIECE // size).pairs()
+        written = pump.run_all(runs, work, size, advance)
         return Transfer(files=found.files, transferred=written, deleted=found.deleted)
 
     # --- the superblock -------------------------------------------------------------------
