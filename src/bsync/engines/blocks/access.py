@@ -32,8 +32,14 @@ _LONGEST = 1 << 20  # bytes of one request of `gather`
 
 
 def buffer(size: int) -> Buffer:
-    """Memory as direct I/O needs it: aligned to a page."""
-    return np.frombuffer(mmap.mmap(-1, max(size, 1)), np.uint8)
+    """Memory as direct I/O wants it: aligned, in pages as large as the machine has, so that a
+    transfer is cut into few requests.  Children do not get it: their fork would make the pages
+    that a transfer is under way to into copies (open(2), O_DIRECT)."""
+    memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    memory.madvise(mmap.MADV_DONTFORK)
+    return np.frombuffer(memory, np.uint8)
 
 
 class Arena:
