@@ -14,8 +14,8 @@ from bsync.engines.blocks import pair as pairs
 from bsync.engines.blocks.engine import Copier
 from bsync.engines.rsync import Transfer
 from bsync.errors import CopyFailed, Unavailable
-from bsync.events import Emit, StepAdvanced, StepEnded, StepStarted
-from bsync.explain import title
+from bsync.events import Emit, Noticed, StepAdvanced, StepEnded, StepStarted
+from bsync.explain import preparation, title
 from bsync.filesystems import mark
 from bsync.filesystems.kinds import kind_of
 from bsync.filesystems.swap import mkswap_arguments
@@ -71,6 +71,8 @@ def execute(
     with contextlib.ExitStack() as stack:
         with _nothing_written():
             for step in plan.steps:
+                if text := preparation(step):
+                    emit(Noticed(f"{text} ..."))
                 _prepare(step, context, stack)
         destination.publish()
         return _all_steps(plan, context, emit)

@@ -64,6 +64,17 @@ def title(step: Step) -> str:
             return f"{place.name}: complete, UUID {source.uuid}"
 
 
+def preparation(step: Step) -> str:
+    """What has to be looked at before the first step, if it may take a while."""
+    match step:
+        case CopyFiles(place=place):
+            return f"{place.name}: look through the source's files"
+        case CopyBlocks(place=place, way=Way.CHANGES):
+            return f"{place.name}: look for what changed"
+        case _:
+            return ""
+
+
 def _blocks_title(step: MarkBlocks | CopyBlocks | CompleteBlocks) -> str:
     name = step.place.name
     match step:
