@@ -114,10 +114,26 @@ def test_plain_lines_where_there_is_no_terminal(lab: Lab) -> None:
     assert "\x1b" not in run.out
     assert "\r" not in run.out
     assert not run.err
-    steps = [line for line in run.out.splitlines() if line.endswith(" ...")]
+    steps = began(run.out)
     assert steps[0] == "table: copy the dos partition table ..."
     assert steps[-1] == "boot code: write it ..."
     assert re.fullmatch(r"done: .* transferred, [0-9.]+ s", run.out.splitlines()[-1])
+
+
+def test_what_is_looked_at_before_the_first_step_is_said(lab: Lab) -> None:
+    source, target = disk(lab), lab.image("target.img", DISK_SIZE)
+    lab.bsync(source, target)
+    first, second, *steps = began(lab.bsync(source, target).out)
+    assert first == "partition 1: look for what changed ..."
+    assert second == "partition 5: look for what changed ..."
+    assert not any("look" in step for step in steps)
+    files = began(lab.bsync(source, lab.image("other.img", DISK_SIZE), "--engine", "files").out)
+    assert files[0] == "partition 1: look through the source's files ..."
+
+
+def began(output: str) -> list[str]:
+    """The lines that say what begins."""
+    return [line for line in output.splitlines() if line.endswith(" ...")]
 
 
 # --- output that goes nowhere ----------------------------------------------------------------
