@@ -14,17 +14,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchlib.benchmark import REPOSITORY, Conduct, Part, measure, say
-from benchlib.contenders import BSYNC, RSYNC_PLAIN, all_contenders, lun_contenders
+from benchlib.contenders import (
+    BSYNC,
+    RSYNC_PLAIN,
+    all_contenders,
+    files_contenders,
+    lun_contenders,
+)
 from benchlib.disks import locked, work_directory
 from benchlib.luns import serving
 from benchlib.proc import find_program, signals_as_exceptions
-from benchlib.report import GROWTH, ISCSI, MAIN, plot, render, write_report
+from benchlib.report import FILES, GROWTH, ISCSI, MAIN, plot, render, write_report
 from benchlib.results import Results, latest, load
 from make_source import Parameters, add_size_options, parameters_from
 
 PROGRAM = REPOSITORY / ".venv/bin/bsync"
 ROUNDS = 3
-PARTS = (MAIN, GROWTH, ISCSI)
+PARTS = (MAIN, FILES, GROWTH, ISCSI)
 GROWTH_FILES = (10_000, 100_000, 1_000_000)
 QUICK_GROWTH_FILES = (500, 1_000, 5_000)
 MEAN_SMALL_FILE = 4096  # bytes
@@ -94,6 +100,7 @@ def _parts(options: argparse.Namespace) -> tuple[Part, ...]:
     over_iscsi = lun_contenders(options.bsync)
     return (
         Part(MAIN, (source,), contenders),
+        Part(FILES, (source,), files_contenders(options.bsync), alternating=True),
         Part(GROWTH, small, two),
         Part(ISCSI, (source,), over_iscsi, serving=serving),
     )

@@ -42,6 +42,11 @@ class Part:
     contenders: tuple[Contender, ...]
     cases: tuple[Case, ...] = tuple(Case)
     serving: Serving = local  # What makes the target image a LUN; gives its locator.
+    alternating: bool = False  # Every second round goes backwards.
+
+    def backwards(self, number: int) -> bool:
+        """Whether the round `number`, counted from 1, begins with the last contender."""
+        return self.alternating and number % 2 == 0
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,7 @@ def measure(part: Part, conduct: Conduct, unfinished: Path) -> list[Results]:
             series.append(results)
             for number in range(1, conduct.rounds + 1):
                 say(f"{part.name}, {parameters.files} files: round {number} of {conduct.rounds}")
-                for contender in conduct.chosen(part):
+                for contender in conduct.chosen(part)[:: -1 if part.backwards(number) else 1]:
                     if not contender.missing():
                         Turns(part, images, results, conduct).turn(contender, number)
                     save(series, unfinished)  # Each time: hours of measuring must not be lost.

@@ -205,8 +205,6 @@ def all_contenders(bsync: str) -> tuple[Contender, ...]:
     return (
         _bsync(BSYNC, bsync),
         Contender(PLAIN_COPY, (sys.executable,), _plain_copy, None, plain_note, Standing.YARDSTICK),
-        _bsync(BSYNC_FILES, bsync, "--engine", "files"),
-        _rsync_as_bsync(),
         _rsync_plain(),
         _cp(),
         Contender("dd", ("dd",), _dd, None, dd_note),
@@ -214,6 +212,11 @@ def all_contenders(bsync: str) -> tuple[Contender, ...]:
         Contender("e2image", ("e2image",), _e2image("-ra"), _e2image("-rac"), e2image_note),
         fsarchiver,
     )
+
+
+def files_contenders(bsync: str) -> tuple[Contender, ...]:
+    """bsync by files, and the rsync that it runs."""
+    return _bsync(BSYNC_FILES, bsync, "--engine", "files"), _rsync_as_bsync()
 
 
 def _bsync_to_lun(program: str) -> Contender:

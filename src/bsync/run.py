@@ -8,11 +8,13 @@ bsync (`setpriv --pdeathsig`), however and whenever bsync dies.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import IO
@@ -26,6 +28,8 @@ from bsync.errors import BsyncError, CopyFailed, Unavailable
 setattr(subprocess, "_USE_VFORK", False)  # noqa: B010 subprocess documents it, but not to mypy
 
 _GRACE = 5.0  # seconds between asking a child to end and ending it
+_GLANCE = 0.1  # seconds between two looks at what a child says
+_PIPE = 1 << 20  # bytes
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ENVIRONMENT = {
     "LANG": "C.UTF-8",
@@ -182,16 +186,24 @@ def _collect(child: subprocess.Popen[bytes], given: bytes | None, timeout: float
 
 
 def _follow(child: subprocess.Popen[bytes], watch: Callable[[str], None]) -> str:
-    """Hand on every line, ended by newline or carriage return; keep those by newline."""
+    """Hand on the latest line, ended by newline or carriage return; keep those by newline.
+
+    A child that tells of every file would have us wake for each of them, at its own cost too:
+    we look now and then, and its pipe is long enough for what it says between.
+    """
     assert child.stdout is not None
+    with contextlib.suppress(OSError):  # a limit of the machine: then it waits for us
+        fcntl.fcntl(child.stdout.fileno(), fcntl.F_SETPIPE_SZ, _PIPE)
     kept: list[str] = []
-    rest = b""
-    while piece := os.read(child.stdout.fileno(), 1 << 16):
+    rest, pause = b"", _GLANCE / 64
+    while piece := os.read(child.stdout.fileno(), _PIPE):
         *lines, rest = (rest + piece).split(b"\n")
         kept += [line.decode("utf-8", "replace") for line in lines]
         latest = rest.rstrip(b"\r").rpartition(b"\r")[2] or (lines[-1] if lines else b"")
         watch(latest.decode("utf-8", "replace"))
         rest = rest[-4096:]
+        time.sleep(pause)
+        pause = min(2 * pause, _GLANCE)
     child.stdout.close()
     return "\n".join([*kept, rest.decode("utf-8", "replace")])
 
