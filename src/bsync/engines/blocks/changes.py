@@ -30,8 +30,8 @@ from bsync.filesystems.ext.maps import Level, Nodes, Runs
 from bsync.filesystems.ext.superblock import Superblock
 
 _MOMENT = 100  # milliseconds: more than a tick of any kernel's clock
-_TABLES = 16 << 20  # bytes of inode tables that are compared at once
-_NODES = 2048  # blocks of maps that are compared at once
+_TABLES = 4 << 20  # bytes of inode tables that are compared at once
+_NODES = 1024  # blocks of maps that are compared at once
 _WALK = 1 << 14  # inodes whose maps are followed at once
 _NONE = np.zeros(0, np.int64)
 
@@ -110,12 +110,12 @@ class _Racy:
 
     def look(self, mirror: Rows) -> None:
         """Rows of the mirror tell how late its source had got."""
-        times = table.changed_at(mirror[table.in_use(mirror)])
+        times = table.changed_at(mirror)[table.in_use(mirror)]
         self.latest = max(self.latest, int(times.max(initial=0)))
 
-    def offer(self, numbers: Numbers, rows: Rows) -> None:
+    def offer(self, numbers: Numbers, rows: Rows, chosen: Flags) -> None:
         times = table.changed_at(rows)
-        late = times >= self._threshold
+        late = chosen & (times >= self._threshold)
         self._numbers.append(numbers[late])
         self._times.append(times[late])
 
@@ -183,7 +183,7 @@ class _Search:
         differ = table.differing(here, there)
         per_block = sb.block_size // sb.inode_size
         self._tables.append(blocks[np.unique(np.flatnonzero(differ) // per_block)])
-        self._racy.look(there[known])
+        self._racy.look(there[: np.count_nonzero(known)])
         self._sort_out(numbers, here, there, known, differ)
 
     def _known(self, group: int, skipped: int, count: int) -> Flags:
@@ -206,21 +206,19 @@ class _Search:
         same = ~table.differing(table.relevant(here[both]), table.relevant(there[both]))
         changed[both[same]] = False
         self._changed.append(numbers[changed])
-        attributes = table.attribute_blocks(here[used])
-        self._attributes.append(attributes[attributes != 0])
-        stays = used & ~changed & ~resize & table.has_map(here)
-        self._look_at(numbers[stays], here[stays])
+        attributes = table.attribute_blocks(here)
+        self._attributes.append(attributes[used & (attributes != 0)])
+        self._look_at(numbers, here, used & ~changed & ~resize & table.has_map(here))
 
-    def _look_at(self, numbers: Numbers, rows: Rows) -> None:
-        """The maps of inodes whose rows are the same."""
-        own = self._own(numbers)
-        watched = table.is_directory(rows) | own
-        ordinary = ~watched & (numbers != table.JOURNAL)
-        self._racy.offer(numbers[ordinary], rows[ordinary])
-        needed = watched | table.has_nodes(rows) | (numbers == table.JOURNAL)
-        level = maps.roots(rows[needed], numbers[needed])
-        self._watched.append(numbers[watched | (numbers == table.JOURNAL)])
-        self._take(level, self._watched[-1])
+    def _look_at(self, numbers: Numbers, rows: Rows, same: Flags) -> None:
+        """The maps of inodes whose rows are the `same`."""
+        journal = numbers == table.JOURNAL
+        watched = table.is_directory(rows) | self._own(numbers)
+        self._racy.offer(numbers, rows, same & ~watched & ~journal)
+        watched |= journal
+        self._watched.append(numbers[same & watched])
+        needed = same & (watched | table.has_nodes(rows))
+        self._take(maps.roots(rows[needed], numbers[needed]), self._watched[-1])
 
     def _own(self, numbers: Numbers) -> Flags:
         """The filesystem's own files, which change without a new time: quota, orphans, …"""

@@ -23,7 +23,8 @@ from bsync.filesystems.ext.groups import Groups, read_groups
 from bsync.filesystems.ext.superblock import Superblock
 from bsync.layout import Extent
 
-_AT_ONCE = 2048  # blocks
+_AT_ONCE = 1024  # blocks
+_AHEAD = 4  # batches that are read while one is looked at
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,17 @@ class Pair:
 
     def rows_of(self, batches: Iterable[Numbers]) -> Iterator[tuple[Buffer, Buffer]]:
         """What both sides hold in the blocks of each batch, read at the same time, and while
-        the batch before it is being looked at.  Each holds until the next one is asked for."""
+        the batches before it are being looked at.  Each holds until the next one is asked for."""
         coming: deque[tuple[Future[Buffer], Future[Buffer]]] = deque()
-        arenas = cycle([(Arena(), Arena()), (Arena(), Arena())])
+        arenas = cycle([(Arena(), Arena()) for _ in range(_AHEAD + 1)])
         for blocks, (here, there) in zip(batches, arenas, strict=False):
             coming.append((
                 self._readers[0].submit(self.source.access.gather, blocks, here),
                 self._readers[1].submit(self.destination.gather, blocks, there),
             ))  # fmt: skip
-            if len(coming) > 1:
+            if len(coming) > _AHEAD:
                 yield _results(coming.popleft())
-        if coming:
+        while coming:
             yield _results(coming.popleft())
 
     def differing(self, blocks: Numbers) -> Numbers:
@@ -104,8 +105,8 @@ def opened(
     with (
         accesses.opened(source, here, size, writable=False) as one,
         accesses.opened(destination, there, size, writable=writable) as other,
-        ThreadPoolExecutor(1) as here_reader,
-        ThreadPoolExecutor(1) as there_reader,
+        ThreadPoolExecutor(_AHEAD) as here_reader,
+        ThreadPoolExecutor(_AHEAD) as there_reader,
     ):
         yield Pair(half(one), other, (here_reader, there_reader))
 

@@ -13,8 +13,8 @@ from bsync.deferred import deferred
 from bsync.engines.blocks import ranges
 from bsync.engines.blocks.access import Access, Buffer, buffer
 
-WORKERS = 4
-PIECE = 8 << 20  # bytes of the longest run that is moved at once
+WORKERS = 8
+PIECE = 4 << 20  # bytes of the longest run that is moved at once
 _ZEROES = 64 << 10  # bytes; fewer zeroes than that are written like any data
 _GLANCE = 0.1  # seconds between two looks at the progress
 
