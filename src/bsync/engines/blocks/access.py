@@ -27,7 +27,7 @@ from bsync.layout import Extent
 Buffer = NDArray[np.uint8]
 
 READERS = 8  # requests under way at once
-_NEAR = 32 << 10  # bytes of a gap that is read through rather than leapt over
+_NEAR = 4  # blocks of a gap that is read through rather than leapt over: five times as many at most
 _LONGEST = 1 << 20  # bytes of one request of `gather`
 
 
@@ -110,7 +110,7 @@ class Access:
     def gather(self, blocks: Numbers, arena: Arena | None = None) -> Buffer:
         """The contents of `blocks`, ascending and each once: (n, block size).  They may stand in
         the `arena`, if one is given, and then hold until it is used again."""
-        runs = ranges.cut(ranges.bridged(ranges.of_blocks(blocks), _NEAR // self.block_size),
+        runs = ranges.cut(ranges.bridged(ranges.of_blocks(blocks), _NEAR),
                           _LONGEST // self.block_size)  # fmt: skip
         memory = (arena or Arena()).of(runs.blocks * self.block_size)
         ends = np.cumsum(runs.length) * self.block_size

@@ -19,7 +19,7 @@ import numpy as np
 
 from bsync.arrays import Flags, Numbers, Rows
 from bsync.engines.blocks import ranges
-from bsync.engines.blocks.pair import Half, Pair
+from bsync.engines.blocks.pair import AT_ONCE, Half, Pair
 from bsync.engines.blocks.pump import PIECE
 from bsync.engines.blocks.ranges import Ranges
 from bsync.errors import CopyFailed
@@ -31,8 +31,7 @@ from bsync.filesystems.ext.superblock import Superblock
 
 _MOMENT = 100  # milliseconds: more than a tick of any kernel's clock
 _TABLES = 4 << 20  # bytes of inode tables that are compared at once
-_NODES = 1024  # blocks of maps that are compared at once
-_WALK = 1 << 14  # inodes whose maps are followed at once
+_WALK = 1 << 12  # inodes whose maps are followed at once
 _NONE = np.zeros(0, np.int64)
 
 
@@ -240,7 +239,7 @@ class _Search:
             self._nodes = []
             nodes = maps.in_order(nodes.of(~np.isin(nodes.owner, changed)))
             check(self._pair, nodes.block)
-            parts = list(maps.pieces(nodes, _NODES))
+            parts = list(maps.pieces(nodes, AT_ONCE // self._sb.block_size))
             places = [np.unique(part.block, return_inverse=True) for part in parts]
             contents = self._pair.rows_of(blocks for blocks, _ in places)
             for some, (_, row), (here, there) in zip(parts, places, contents, strict=True):

@@ -23,7 +23,7 @@ from bsync.filesystems.ext.groups import Groups, read_groups
 from bsync.filesystems.ext.superblock import Superblock
 from bsync.layout import Extent
 
-_AT_ONCE = 1024  # blocks
+AT_ONCE = 2 << 20  # bytes of a batch of scattered blocks
 _AHEAD = 4  # batches that are read while one is looked at
 
 
@@ -63,7 +63,8 @@ class Pair:
     def differing(self, blocks: Numbers) -> Numbers:
         """Those of `blocks` that are not the same on both sides."""
         size, found = self.destination.block_size, [np.zeros(0, np.int64)]
-        batches = [blocks[at : at + _AT_ONCE] for at in range(0, len(blocks), _AT_ONCE)]
+        step = AT_ONCE // size
+        batches = [blocks[at : at + step] for at in range(0, len(blocks), step)]
         for some, (here, there) in zip(batches, self.rows_of(batches), strict=True):
             found.append(some[unequal(here.reshape(-1), there.reshape(-1), size)])
         return np.concatenate(found)

@@ -1,0 +1,57 @@
+"""Blocks read together: what they hold, and in how much memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bsync.acquire.block import Device
+from bsync.acquire.ground import ground_of
+from bsync.engines.blocks import access
+from bsync.engines.blocks.access import Access, Arena
+from bsync.layout import Extent
+
+BLOCK, BLOCKS = 1024, 4000
+
+
+@pytest.fixture
+def contents() -> bytes:
+    return np.random.default_rng(1).bytes(BLOCK * BLOCKS)
+
+
+@pytest.fixture
+def opened(tmp_path: Path, contents: bytes) -> Iterator[Access]:
+    path = tmp_path / "image"
+    path.write_bytes(contents)
+    descriptor = os.open(path, os.O_RDONLY)
+    ground = ground_of(os.fstat(descriptor))
+    device = Device("image", str(path), descriptor, len(contents), 512, "image file", ground)
+    with access.opened(device, Extent(0, len(contents)), BLOCK, writable=False) as found:
+        yield found
+    os.close(descriptor)
+
+
+class Measured(Arena):
+    """An arena that knows the most that was asked of it."""
+
+    most = 0
+
+    def of(self, size: int) -> access.Buffer:
+        self.most = max(self.most, size)
+        return super().of(size)
+
+
+@pytest.mark.parametrize("distance", [1, 2, 4, 5, 6, 9, 33])
+def test_scattered_blocks(opened: Access, contents: bytes, distance: int) -> None:
+    """However they lie, they take five times their own memory at most."""
+    blocks = np.arange(0, BLOCKS, distance, dtype=np.int64)
+    arena = Measured()
+    found = opened.gather(blocks, arena)
+    assert found.shape == (len(blocks), BLOCK)
+    for row, block in zip(found, blocks.tolist(), strict=True):
+        assert row.tobytes() == contents[block * BLOCK : (block + 1) * BLOCK]
+    assert arena.most <= 5 * len(blocks) * BLOCK
