@@ -130,9 +130,9 @@ class Mirror(RuleBasedStateMachine):
 def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Most variants are looked at in small parts, as large filesystems are."""
     if request.param not in ("ext4", "ext2-1k"):
-        monkeypatch.setattr(pair, "_AT_ONCE", 8)
+        monkeypatch.setattr(pair, "AT_ONCE", 16 << 10)
+        monkeypatch.setattr(changes, "AT_ONCE", 16 << 10)
         monkeypatch.setattr(changes, "_TABLES", 64 << 10)
-        monkeypatch.setattr(changes, "_NODES", 4)
         monkeypatch.setattr(changes, "_WALK", 16)
     return str(request.param)
 
