@@ -17,9 +17,9 @@ from benchlib.benchmark import REPOSITORY, Conduct, Part, measure, say
 from benchlib.contenders import (
     BSYNC,
     RSYNC_PLAIN,
-    all_contenders,
     files_contenders,
     lun_contenders,
+    main_contenders,
 )
 from benchlib.disks import locked, work_directory
 from benchlib.luns import serving
@@ -91,7 +91,7 @@ def _stem(part: str, options: argparse.Namespace) -> str:
 
 
 def _parts(options: argparse.Namespace) -> tuple[Part, ...]:
-    source, contenders = parameters_from(options), all_contenders(options.bsync)
+    source, contenders = parameters_from(options), main_contenders(options.bsync)
     small = tuple(
         Parameters(files, files * MEAN_SMALL_FILE, source.seed, large=False)
         for files in options.growth or (QUICK_GROWTH_FILES if options.quick else GROWTH_FILES)

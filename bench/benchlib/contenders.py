@@ -181,8 +181,8 @@ def _cp() -> Contender:
     )
 
 
-def all_contenders(bsync: str) -> tuple[Contender, ...]:
-    """Every contender, in the order in which they run."""
+def main_contenders(bsync: str) -> tuple[Contender, ...]:
+    """Those that are measured side by side, in the order in which they run."""
     dd_note = "`bs=8M`; it copies the whole device"
     partclone_note = "`-b`, device to device; it copies all used blocks"
     e2image_note = "first `-ra`; later `-rac`, which reads both and writes the blocks that differ"

@@ -15,6 +15,7 @@ from small_disks import BARE_SIZE, bare, folder
 from trees import assert_same_tree
 
 IDLE = "done: 0 files, 0 bytes transferred"
+SUPERBLOCK = 1024  # bytes of a journal's (kernel documentation, filesystems/ext4/journal.rst)
 MEMORY = 256 << 10  # KiB that a run may take, whatever the size of the filesystem
 
 
@@ -198,10 +199,6 @@ def test_journals_that_came_equally_far_each_by_itself(lab: Lab) -> None:
     lab.bsync(source, target)
     assert journal(target) == here
     assert_same_blocks(source, target)
-
-
-SUPERBLOCK = 1024
-"""Bytes of a journal's superblock (Linux: Documentation/filesystems/ext4/journal.rst)."""
 
 
 def journal(image: Path) -> bytes:
