@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,28 @@ def opened(tmp_path: Path, contents: bytes) -> Iterator[Access]:
     os.close(descriptor)
 
 
+@pytest.mark.parametrize("distance", [1, 2, 4, 5, 6, 9, 33])
+@pytest.mark.parametrize("most", [None, 512])
+def test_scattered_blocks(
+    opened: Access,
+    contents: bytes,
+    distance: int,
+    most: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However they lie, and however little of them comes at once, they are the right ones, and
+    take no more memory than their own."""
+    if most is not None:
+        monkeypatch.setattr(os, "preadv", _reading_at_most(most))
+    blocks = np.setdiff1d(np.arange(0, BLOCKS, distance, dtype=np.int64), [distance * 7])
+    arena = Measured()
+    found = opened.gather(blocks, arena)
+    assert found.shape == (len(blocks), BLOCK)
+    for row, block in zip(found, blocks.tolist(), strict=True):
+        assert row.tobytes() == contents[block * BLOCK : (block + 1) * BLOCK]
+    assert arena.most == len(blocks) * BLOCK
+
+
 class Measured(Arena):
     """An arena that knows the most that was asked of it."""
 
@@ -45,13 +67,11 @@ class Measured(Arena):
         return super().of(size)
 
 
-@pytest.mark.parametrize("distance", [1, 2, 4, 5, 6, 9, 33])
-def test_scattered_blocks(opened: Access, contents: bytes, distance: int) -> None:
-    """However they lie, they take five times their own memory at most."""
-    blocks = np.arange(0, BLOCKS, distance, dtype=np.int64)
-    arena = Measured()
-    found = opened.gather(blocks, arena)
-    assert found.shape == (len(blocks), BLOCK)
-    for row, block in zip(found, blocks.tolist(), strict=True):
-        assert row.tobytes() == contents[block * BLOCK : (block + 1) * BLOCK]
-    assert arena.most <= 5 * len(blocks) * BLOCK
+def _reading_at_most(most: int) -> Callable[[int, list[memoryview], int], int]:
+    """`os.preadv` as it may be, too: not all at once."""
+    whole = os.preadv
+
+    def preadv(descriptor: int, views: list[memoryview], at: int) -> int:
+        return whole(descriptor, [views[0][:most]], at)
+
+    return preadv

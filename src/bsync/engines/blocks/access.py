@@ -27,7 +27,7 @@ from bsync.layout import Extent
 Buffer = NDArray[np.uint8]
 
 READERS = 8  # requests under way at once
-_NEAR = 4  # blocks of a gap that is read through rather than leapt over: five times as many at most
+_NEAR = 4  # blocks of a gap that is read through rather than leapt over
 _LONGEST = 1 << 20  # bytes of one request of `gather`
 
 
@@ -63,29 +63,32 @@ class Access:
     extent: Extent
     block_size: int  # bytes
     _descriptor: int
+    _gap: Buffer  # what is read only to get to the next block, and never looked at
     _sparse: bool  # a file, whose holes can be asked for
     _pool: ThreadPoolExecutor
 
     def read(self, block: int, into: Buffer) -> None:
         """Fill `into` with what stands from `block` on.  Raises `CopyFailed`."""
-        self._whole(block * self.block_size, into, os.preadv, "read")
+        self._whole(block, [into.data], os.preadv, "read")
 
     def write(self, block: int, data: Buffer) -> None:
         """Write all of `data` from `block` on.  Raises `CopyFailed`."""
-        self._whole(block * self.block_size, data, os.pwritev, "written")
+        self._whole(block, [data.data], os.pwritev, "written")
 
-    def _whole(self, offset: int, data: Buffer, transfer: Callable[..., int], what: str) -> None:
-        view, at = data.data, self.extent.start + offset
-        while view:
+    def _whole(
+        self, block: int, views: list[memoryview], transfer: Callable[..., int], what: str
+    ) -> None:
+        at = self.extent.start + block * self.block_size
+        while views:
             try:
-                count = transfer(self._descriptor, [view], at)
+                count = transfer(self._descriptor, views, at)
             except OSError as error:
                 reason = error.strerror
             else:
                 reason = "" if count else "it ends there"
             if reason:
                 raise CopyFailed(f"{self.device.word} cannot be {what} at byte {at}: {reason}")
-            view, at = view[count:], at + count
+            views, at = _rest(views, count), at + count
 
     def is_hole(self, block: int, count: int) -> bool:
         """Whether nothing stands there in a file with holes; False where nobody can tell."""
@@ -110,19 +113,40 @@ class Access:
     def gather(self, blocks: Numbers, arena: Arena | None = None) -> Buffer:
         """The contents of `blocks`, ascending and each once: (n, block size).  They may stand in
         the `arena`, if one is given, and then hold until it is used again."""
-        runs = ranges.cut(ranges.bridged(ranges.of_blocks(blocks), _NEAR),
-                          _LONGEST // self.block_size)  # fmt: skip
-        memory = (arena or Arena()).of(runs.blocks * self.block_size)
-        ends = np.cumsum(runs.length) * self.block_size
-        begins = ends - runs.length * self.block_size
-        places = zip(runs.start.tolist(), begins.tolist(), ends.tolist(), strict=True)
-        for _ in self._pool.map(lambda p: self.read(p[0], memory[p[1] : p[2]]), places):
+        size = self.block_size
+        near = ranges.bridged(ranges.of_blocks(blocks), _NEAR)
+        requests = ranges.cut(near, _LONGEST // size)
+        ends = np.searchsorted(blocks, requests.start + requests.length)
+        parts = np.split(blocks, ends[:-1])
+        memory = (arena or Arena()).of(len(blocks) * size)
+        rooms = np.split(memory, ends[:-1] * size)
+        for _ in self._pool.map(self._gather_near, parts, rooms):
             pass
-        rows = memory.reshape(-1, self.block_size)
-        return rows if len(rows) == len(blocks) else rows[np.searchsorted(runs.numbers(), blocks)]
+        return memory.reshape(-1, size)
+
+    def _gather_near(self, blocks: Numbers, room: Buffer) -> None:
+        """Fill `room` with `blocks` by one request, whose gaps go where nobody looks."""
+        views: list[memoryview] = []
+        end, filled = int(blocks[0]), 0
+        for start, count in ranges.of_blocks(blocks).pairs():
+            if start > end:
+                views.append(self._gap[: (start - end) * self.block_size].data)
+            following = filled + count * self.block_size
+            views.append(room[filled:following].data)
+            end, filled = start + count, following
+        self._whole(int(blocks[0]), views, os.preadv, "read")
 
     def flush(self) -> None:
         self.device.flush()
+
+
+def _rest(views: list[memoryview], done: int) -> list[memoryview]:
+    """What is left of `views` when `done` bytes of them are."""
+    for number, view in enumerate(views):
+        if done < len(view):
+            return [view[done:], *views[number + 1 :]]
+        done -= len(view)
+    return []
 
 
 @contextlib.contextmanager
@@ -133,7 +157,8 @@ def opened(device: Device, extent: Extent, block_size: int, *, writable: bool) -
         with ThreadPoolExecutor(READERS) as pool:
             chosen = device.descriptor if descriptor is None else descriptor
             sparse = stat.S_ISREG(os.fstat(chosen).st_mode)
-            yield Access(device, extent, block_size, chosen, sparse, pool)
+            gap = buffer(_NEAR * block_size)
+            yield Access(device, extent, block_size, chosen, gap, sparse, pool)
     finally:
         if descriptor is not None:
             os.close(descriptor)
