@@ -252,41 +252,47 @@ class _Search:
 
     def result(self) -> Changes:
         changed = np.unique(np.concatenate([_NONE, *self._changed]))
+        journal = self._changed_journal(changed)
         own = self._own_contents(changed)
         moved = blocks_of(self._pair, changed)
         late = blocks_of(self._pair, np.setdiff1d(self._racy.numbers(), changed))
         stale = self._pair.differing_in(ranges.cut(late, PIECE // self._sb.block_size).pairs())
         tables = np.concatenate([_NONE, *self._tables])
         fixed = self._pair.differing(self.fixed())
-        logical = len(own) or len(moved) or len(stale) or self._rows_differ or self._deleted
+        logical = bool(
+            len(own) or len(moved) or len(stale) or len(journal)
+            or self._rows_differ or self._deleted
+        )  # fmt: skip
         single = ranges.of_blocks(np.concatenate([stale, tables, fixed, own]))
         files = int((changed >= table.FIRST_ORDINARY).sum()) + int(table.ROOT in changed)
-        found = _union([moved, single])
+        found = _union([moved, journal, single])
         return Changes(found, files, self._deleted, self._grown and not logical)
 
     def _own_contents(self, changed: Numbers) -> Numbers:
-        """Blocks of directories, attributes and the filesystem's own files that differ."""
-        runs = maps.joined_runs(self._watched_data)
-        runs = runs.of(~np.isin(runs.owner, changed))
-        journal = runs.owner == table.JOURNAL
-        wanted = [self._changed_journal(runs.of(journal)), runs.of(~journal)]
-        check(self._pair, runs.start, runs.length)
-        contents = ranges.of_runs(
-            np.concatenate([part.start for part in wanted]),
-            np.concatenate([part.length for part in wanted]),
-        )
+        """Blocks of directories, attributes and the filesystem's own files that differ, but for
+        the journal's."""
+        runs = self._watched_runs()
+        runs = runs.of(~np.isin(runs.owner, changed) & (runs.owner != table.JOURNAL))
+        contents = ranges.of_runs(runs.start, runs.length)
         attributes = np.unique(np.concatenate([_NONE, *self._attributes]))
         check(self._pair, attributes)
         blocks = np.union1d(contents.numbers(), attributes)
         return self._pair.differing(blocks)
 
-    def _changed_journal(self, runs: Runs) -> Runs:
+    def _changed_journal(self, changed: Numbers) -> Ranges:
         """The journal, unless nobody used it since: its own superblock counts what went through
         it, but both sides may have come as far, each by itself."""
+        runs = self._watched_runs()
+        runs = runs.of((runs.owner == table.JOURNAL) & ~np.isin(runs.owner, changed))
         used = not blockwise.mounted_alike(self._pair.source.raw, self._mirror.raw)
-        if used or len(self._pair.differing(runs.start[:1])):
-            return runs
-        return runs.of(np.zeros(len(runs.start), np.bool_))
+        if not used and not len(self._pair.differing(runs.start[:1])):
+            runs = runs.of(np.zeros(len(runs.start), np.bool_))
+        return ranges.of_runs(runs.start, runs.length)
+
+    def _watched_runs(self) -> Runs:
+        runs = maps.joined_runs(self._watched_data)
+        check(self._pair, runs.start, runs.length)
+        return runs
 
     def _either(self, which: str) -> Flags:
         """The groups whose bitmaps either side has on its disk."""
