@@ -58,10 +58,10 @@ def test_a_filesystem_written_to_an_image_is_in_it(lab: Lab, form: str, options:
     image = make(lab, form, options)
     with (
         ledger_in(lab) as ledger,
-        exported_image(ledger, image, writable=True) as path,
-        loop_over(path, writable=True) as device,
+        exported_image(ledger, image, writable=True) as found,
+        loop_over(found.path, writable=True) as device,
     ):
-        assert path.stat().st_size == SIZE
+        assert found.path.stat().st_size == SIZE
         make_filesystem(device, lab.folder / "tree")
     assert_filesystem(lab, to_raw(lab, image))
 
@@ -73,10 +73,10 @@ def test_a_source_is_read_and_not_changed(lab: Lab, form: str) -> None:
     image = ImageFile(form, str(lab.folder / f"disk.{form}"))
     call("qemu-img", "convert", "-f", "raw", "-O", form, raw, image.path)
     before = digest(Path(image.path))
-    with ledger_in(lab) as ledger, exported_image(ledger, image, writable=False) as path:
-        assert path.read_bytes()[:SIZE] == raw.read_bytes()
+    with ledger_in(lab) as ledger, exported_image(ledger, image, writable=False) as found:
+        assert found.path.read_bytes()[:SIZE] == raw.read_bytes()
         with pytest.raises(OSError, match=r"denied|not permitted|Read-only"):
-            path.write_bytes(b"x")
+            found.path.write_bytes(b"x")
     assert digest(Path(image.path)) == before
 
 
@@ -84,8 +84,8 @@ def test_writes_in_flight_together_do_not_corrupt_each_other(lab: Lab) -> None:
     image = make(lab, "qcow2")
     with (
         ledger_in(lab) as ledger,
-        exported_image(ledger, image, writable=True) as path,
-        loop_over(path, writable=True) as device,
+        exported_image(ledger, image, writable=True) as found,
+        loop_over(found.path, writable=True) as device,
     ):
         write_blocks(device, ALL)
     assert wrong_blocks(to_raw(lab, image), ALL) == []
@@ -95,8 +95,8 @@ def test_zeroes_take_no_room_and_are_zero(lab: Lab) -> None:
     image = make(lab, "qcow2")
     with (
         ledger_in(lab) as ledger,
-        exported_image(ledger, image, writable=True) as path,
-        loop_over(path, writable=True) as device,
+        exported_image(ledger, image, writable=True) as found,
+        loop_over(found.path, writable=True) as device,
     ):
         write_blocks(device, ALL[:64])
         call("blkdiscard", "--zeroout", device)
@@ -111,9 +111,9 @@ def test_an_overlay_is_read_with_what_it_builds_on(lab: Lab) -> None:
     overlay = ImageFile("qcow2", str(lab.folder / "overlay"))
     call("qemu-img", "create", "-q", "-f", "qcow2", "-b", base.path, "-F", "qcow2", overlay.path)
     before = digest(Path(base.path))
-    with ledger_in(lab) as ledger, exported_image(ledger, overlay, writable=True) as path:
-        assert path.read_bytes()[: 2 * MIB] == b"\7" * MIB + bytes(MIB)
-        with path.open("r+b") as file:
+    with ledger_in(lab) as ledger, exported_image(ledger, overlay, writable=True) as found:
+        assert found.path.read_bytes()[: 2 * MIB] == b"\7" * MIB + bytes(MIB)
+        with found.path.open("r+b") as file:
             file.write(b"x" * MIB)
         with pytest.raises(Refused, match="in use"):
             exported_image(ledger, base, writable=True).__enter__()
@@ -167,8 +167,8 @@ def test_a_compressed_vmdk_is_only_a_source(lab: Lab) -> None:
     with ledger_in(lab) as ledger:
         with pytest.raises(Refused, match="compressed"):
             exported_image(ledger, image, writable=True).__enter__()
-        with exported_image(ledger, image, writable=False) as path:
-            assert path.stat().st_size == SIZE
+        with exported_image(ledger, image, writable=False) as found:
+            assert found.path.stat().st_size == SIZE
 
 
 # --- NBD ----------------------------------------------------------------------------------
@@ -202,8 +202,8 @@ def test_a_filesystem_written_to_an_export_is_in_its_file(lab: Lab, local: bool)
     with (
         serving("file", image, socket=lab.folder / "s o+%" if local else None) as export,
         ledger_in(lab) as ledger,
-        exported_nbd(ledger, export, writable=True) as path,
-        loop_over(path, writable=True) as device,
+        exported_nbd(ledger, export, writable=True) as found,
+        loop_over(found.path, writable=True) as device,
     ):
         make_filesystem(device, lab.folder / "tree")
     assert_filesystem(lab, image)
@@ -214,8 +214,8 @@ def test_writes_over_nbd_do_not_corrupt_each_other_and_holes_are_zero(lab: Lab) 
     with (
         serving("file", image) as export,
         ledger_in(lab) as ledger,
-        exported_nbd(ledger, export, writable=True) as path,
-        loop_over(path, writable=True) as device,
+        exported_nbd(ledger, export, writable=True) as found,
+        loop_over(found.path, writable=True) as device,
     ):
         write_blocks(device, ALL)
         call("blkdiscard", "--zeroout", "--length", str(BLOCK), device)
@@ -227,8 +227,8 @@ def test_a_read_only_export_is_only_a_source(lab: Lab) -> None:
     with serving("--readonly", "memory", "8M") as export, ledger_in(lab) as ledger:
         with pytest.raises(Refused, match="read-only"):
             exported_nbd(ledger, export, writable=True).__enter__()
-        with exported_nbd(ledger, export, writable=False) as path:
-            assert path.stat().st_size == 8 * MIB
+        with exported_nbd(ledger, export, writable=False) as found:
+            assert found.path.stat().st_size == 8 * MIB
 
 
 def test_a_server_that_refuses(lab: Lab) -> None:

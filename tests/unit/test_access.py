@@ -57,6 +57,10 @@ def test_scattered_blocks(
     assert arena.most == len(blocks) * BLOCK
 
 
+def test_no_blocks(opened: Access) -> None:
+    assert opened.gather(np.zeros(0, np.int64)).shape == (0, BLOCK)
+
+
 class Measured(Arena):
     """An arena that knows the most that was asked of it."""
 

@@ -21,6 +21,7 @@ from typing import Protocol
 
 from bsync.acquire import locks
 from bsync.acquire.ground import Ground, ground_of, loops_on
+from bsync.acquire.nbd import Shortcut
 from bsync.errors import BsyncError, CopyFailed, Refused, Unavailable, Usage
 from bsync.locate import DevicePath, LoopFile
 from bsync.run import run
@@ -63,6 +64,7 @@ class Device:
     unnamed: str = ""  # the name that a file made for this run is still to get
     keeper: Keeper = field(default_factory=Nobody)
     disposable: bool = False  # a copy that may be repaired before it is read
+    shortcut: Shortcut | None = None  # to what it stands on, for many requests at once
 
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes at `offset`, fewer only at the end.  Raises `Unavailable`."""
@@ -82,9 +84,12 @@ class Device:
             raise CopyFailed(f"{self.word} cannot be written: {error.strerror}") from None
 
     def flush(self) -> None:
-        """All that was written is on the disk, or `CopyFailed`."""
+        """All that was written is on the disk, and whoever reads sees it, by whatever way it came
+        and is read; or `CopyFailed`."""
         try:
             os.fsync(self.descriptor)
+            if self.shortcut:
+                self.shortcut.forget(self.descriptor)
         except OSError as error:
             raise CopyFailed(f"{self.word} cannot be flushed: {error.strerror}") from None
 

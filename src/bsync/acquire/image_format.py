@@ -16,9 +16,8 @@ import os
 import stat
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 
-from bsync.acquire.storage_daemon import Node, exported
+from bsync.acquire.storage_daemon import Export, Node, exported
 from bsync.acquire.watchdog import PATIENCE
 from bsync.errors import BsyncError, Refused, Unavailable
 from bsync.ledger import Ledger
@@ -64,19 +63,19 @@ def refuse_format(path: str, descriptor: int) -> None:
 
 
 @contextlib.contextmanager
-def exported_image(ledger: Ledger, locator: ImageFile, *, writable: bool) -> Iterator[Path]:
+def exported_image(ledger: Ledger, locator: ImageFile, *, writable: bool) -> Iterator[Export]:
     """The disk in an image as a file; see `exported`.  Raises `Unavailable`, `Refused`."""
     if writable:
         refuse_unwritable(locator)
     node = Node(str(locator), _image_options(locator), lambda said: _explained(locator, said))
-    with exported(ledger, node, writable=writable, patience=None) as path:  # as for any file
-        yield path
+    with exported(ledger, node, writable=writable, patience=None) as export:  # as for any file
+        yield export
 
 
 @contextlib.contextmanager
 def exported_nbd(
     ledger: Ledger, locator: NbdExport, *, writable: bool, patience: float = PATIENCE
-) -> Iterator[Path]:
+) -> Iterator[Export]:
     """What an NBD server exports as a file; see `exported`.  Raises `Unavailable`, `Refused`."""
     node = Node(
         str(locator),
@@ -84,8 +83,8 @@ def exported_nbd(
         lambda said: _explained(locator, said),
         seconds=_NBD_SECONDS,
     )
-    with exported(ledger, node, writable=writable, patience=patience) as path:
-        yield path
+    with exported(ledger, node, writable=writable, patience=patience) as export:
+        yield export
 
 
 def _image_options(locator: ImageFile) -> dict[str, object]:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bsync.acquire.iscsi_luns import Lun, chosen, explained, initiator, portal
 from bsync.acquire.open_iscsi import Credentials
-from bsync.acquire.storage_daemon import PASSWORD, Node, exported
+from bsync.acquire.storage_daemon import PASSWORD, Export, Node, exported
 from bsync.acquire.watchdog import PATIENCE
 from bsync.errors import Refused, Unavailable
 from bsync.ledger import LOCK, Ledger
@@ -32,8 +32,12 @@ _LOCK = struct.Struct("hhqqi0q")  # struct flock of fcntl(2)
 class Attached:
     """A LUN as a file."""
 
-    path: Path
+    export: Export
     lun: Lun
+
+    @property
+    def path(self) -> Path:
+        return self.export.path
 
 
 @contextlib.contextmanager
@@ -61,15 +65,16 @@ def attached(
     with (
         _reserved(ledger, locator, lun, writable=writable),
         exported(ledger, _node(locator, lun, credentials), writable=writable,
-                 patience=patience) as path,
+                 patience=patience) as export,
     ):  # fmt: skip
-        yield Attached(path, lun)
+        yield Attached(export, lun)
 
 
 def _node(locator: IscsiLun, lun: Lun, credentials: Credentials | None) -> Node:
     options: dict[str, object] = {
         "driver": "iscsi", "transport": "tcp", "portal": portal(locator), "target": locator.iqn,
         "lun": lun.number, "initiator-name": initiator(), "timeout": _COMMAND,
+        "cache": {"direct": True},  # else it remembers which blocks hold nothing
     }  # fmt: skip
     if credentials:
         options |= {"user": credentials.user, "password-secret": PASSWORD}
@@ -78,6 +83,7 @@ def _node(locator: IscsiLun, lun: Lun, credentials: Credentials | None) -> Node:
         options,
         lambda said: explained(locator, said),
         credentials.password if credentials else "",
+        twice=True,
     )
 
 

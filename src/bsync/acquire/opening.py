@@ -8,13 +8,13 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
-from pathlib import Path
 
 from bsync.acquire import block, image_format, iscsi_user, loop, lvm, open_iscsi
 from bsync.acquire.block import Device
 from bsync.acquire.ground import Ground, ground_of
 from bsync.acquire.loop import Over
 from bsync.acquire.open_iscsi import Credentials
+from bsync.acquire.storage_daemon import Export
 from bsync.errors import Unavailable, Usage
 from bsync.layout import Extent
 from bsync.ledger import Ledger
@@ -141,7 +141,7 @@ def _lun(
         what = f"LUN {found.lun.number}, {found.lun.name}".rstrip(", ")
         ground = Ground(f"iscsi {locator.iqn} {found.lun.number}", Extent(0, found.lun.size))
         block.refuse_overlap(apart_from, str(locator), ground)
-        with _buffered(found.path, role.writable, means) as device:
+        with _buffered(found.export, role.writable, means) as device:
             yield replace(
                 device, word=str(locator), description=what, ground=ground,
                 sector_size=found.lun.block_size,
@@ -162,7 +162,7 @@ def _export(
         # A server is asked for a writable export to see whether it is one.
         way = image_format.exported_nbd(means.ledger, locator, writable=role.wanted)
         what = "NBD export"
-    with way as path, _buffered(path, role.writable, means) as device:
+    with way as export, _buffered(export, role.writable, means) as device:
         ground = Ground(str(locator), device.ground.extent)
         if isinstance(locator, ImageFile):
             ground = ground_of(os.stat(locator.path))
@@ -171,12 +171,13 @@ def _export(
 
 
 @contextlib.contextmanager
-def _buffered(path: Path, writable: bool, means: Means) -> Iterator[Device]:
+def _buffered(export: Export, writable: bool, means: Means) -> Iterator[Device]:
     """A loop device over the whole of an exported file.
 
     Never with direct I/O where it is written: see `storage_daemon`.  What stands on this loop
     device may have it.
     """
+    path = export.path
     try:
         backing = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
     except OSError as error:
@@ -188,7 +189,7 @@ def _buffered(path: Path, writable: bool, means: Means) -> Iterator[Device]:
             loop.attached(means.ledger, over) as device,
             block.opened(DevicePath(device), writable=writable) as opened_device,
         ):
-            yield opened_device
+            yield replace(opened_device, shortcut=export.shortcut)
     finally:
         with contextlib.suppress(OSError):  # a dead export says so even when it is closed
             os.close(backing)

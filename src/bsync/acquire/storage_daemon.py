@@ -6,7 +6,11 @@ else), and its end is noticed.  It is started with nothing on its command line b
 is this run's alone; all else, passwords too, is said over a socket that it inherits (`qmp`).
 A later process knows it by that mark, which is more than a process id tells.
 
-Two traps, both reproduced with QEMU 7.2:
+What can be opened twice it serves by NBD as well, where libnbd is installed, on a socket that it
+inherits: that is for whoever moves much (`nbd`).  One opening cannot have both: the FUSE export
+wants to be able to change the size, and the NBD export forbids it.
+
+Two traps of FUSE, both reproduced with QEMU 7.2:
 
 *Writes in flight together corrupt each other.*  The FUSE export reads each request into one
 buffer, also while a write waits for its storage, so the later write's data replace the
@@ -33,8 +37,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from bsync.acquire import nbd
 from bsync.acquire.marked import marked
 from bsync.acquire.mount import Mount
+from bsync.acquire.nbd import Meeting, Shortcut
 from bsync.acquire.qmp import Ended, Monitor, Refusal, Silence
 from bsync.acquire.watchdog import PATIENCE, Watchdog
 from bsync.errors import BsyncError, CopyFailed, Refused, Unavailable, Unreleased
@@ -45,7 +51,7 @@ PASSWORD = "password"  # a node's options name its password so
 DIRECT_IO = {"read-only": True, "writable": False}  # may a loop device over an export have it?
 _GRACE = 10.0  # seconds between asking the daemon to end and ending it
 _LATENESS = 0.5  # seconds from what fails because the daemon ends to its end
-_NODE, _GUARD, _EXPORT = "node", "guard", "export"
+_NODE, _SECOND, _GUARD, _EXPORT = "node", "second", "guard", "export"
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,15 @@ class Node:
     explain: Callable[[str], BsyncError]  # QEMU's message → ours
     password: str = field(default="", repr=False)
     seconds: float = 45.0  # for the daemon to open it; more than any timeout within it
+    twice: bool = False  # it can be opened twice: what one opening writes the other reads
+
+
+@dataclass(frozen=True)
+class Export:
+    """A node as a file, and the way past it where there is one."""
+
+    path: Path
+    shortcut: Shortcut | None
 
 
 class StorageDaemon:
@@ -73,6 +88,8 @@ class StorageDaemon:
         self._writable = writable
         self._service: Service | None = None
         self._monitor: Monitor | None = None
+        self._meeting: Meeting | None = None
+        self.shortcut: Shortcut | None = None
 
     @classmethod
     def from_facts(cls, facts: Facts) -> StorageDaemon:
@@ -87,10 +104,14 @@ class StorageDaemon:
         """Start the daemon and have it export the node.  Raises `Unavailable`, `Refused`."""
         assert self._node is not None
         os.close(os.open(self.target, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o600))
+        if self._node.twice and nbd.library():
+            self._meeting = Meeting(os.path.dirname(self.target))
         self._monitor = self._start(self._node.seconds)
         try:
             self._monitor.greet()
             self._export(self._monitor, self._opened(self._monitor, self._node))
+            if self._meeting:
+                self.shortcut = self._served(self._monitor, self._node, self._meeting)
         except Silence:
             self.kill()  # it would not listen to anything milder while it waits
             raise self._node.explain(f"no answer within {self._node.seconds:.0f} seconds") from None
@@ -101,13 +122,19 @@ class StorageDaemon:
 
     def _start(self, seconds: float) -> Monitor:
         ours, theirs = socket.socketpair()
+        inherited = [theirs.fileno()]
+        options = [
+            "--chardev", f"socket,id={self.mark},fd={theirs.fileno()}",
+            "--monitor", f"chardev={self.mark}",
+        ]  # fmt: skip
+        if self._meeting:
+            listening = self._meeting.listening.fileno()
+            inherited.append(listening)
+            options += ["--nbd-server", f"addr.type=fd,addr.str={listening},max-connections=0"]
         with theirs:
-            self._service = start(
-                "qemu-storage-daemon",
-                "--chardev", f"socket,id={self.mark},fd={theirs.fileno()}",
-                "--monitor", f"chardev={self.mark}",
-                pass_fds=(theirs.fileno(),),
-            )  # fmt: skip
+            self._service = start("qemu-storage-daemon", *options, pass_fds=tuple(inherited))
+        if self._meeting:
+            self._meeting.listening.close()  # it is the daemon's now
         return Monitor(ours, seconds)
 
     def _opened(self, monitor: Monitor, node: Node) -> str:
@@ -137,6 +164,21 @@ class StorageDaemon:
                 f"no export over FUSE: {refusal}: {self._last_words()}", "modprobe fuse; be root"
             ) from None
 
+    def _served(self, monitor: Monitor, node: Node, meeting: Meeting) -> Shortcut | None:
+        """Have the daemon open the node once more, and serve that by NBD; None where whoever has
+        it does not admit two."""
+        options = {**node.options, "node-name": _SECOND, "read-only": not self._writable}
+        export = {
+            "type": "nbd", "id": nbd.NAME, "name": nbd.NAME, "node-name": _SECOND,
+            "writable": self._writable,
+        }  # fmt: skip
+        try:
+            monitor.command("blockdev-add", options)
+            monitor.command("block-export-add", export)
+        except Refusal:
+            return None
+        return Shortcut(meeting, self.target)
+
     # --- while it is held -----------------------------------------------------------------
 
     def kill(self) -> None:
@@ -164,6 +206,8 @@ class StorageDaemon:
             self._service.end()
         if self._monitor is not None:
             self._monitor.close()
+        if self._meeting is not None:
+            self._meeting.close()
         Mount(self.mark, self.target).release()  # stale, if the daemon was killed
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.target)
@@ -172,7 +216,7 @@ class StorageDaemon:
 @contextlib.contextmanager
 def exported(
     ledger: Ledger, node: Node, *, writable: bool, patience: float | None = PATIENCE
-) -> Iterator[Path]:
+) -> Iterator[Export]:
     """The file that `node` is exported as, until the end of the block.
 
     All that was written to it is on the storage when the block ends well.  A loop device over
@@ -187,7 +231,7 @@ def exported(
     with ledger.holding(daemon):
         watchdog = Watchdog(daemon.target, patience, daemon.kill)
         with _explained(node, daemon, watchdog), watchdog.watching():
-            yield Path(daemon.target)
+            yield Export(Path(daemon.target), daemon.shortcut)
             if writable:
                 _flush(daemon.target)
 

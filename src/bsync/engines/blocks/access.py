@@ -14,6 +14,7 @@ import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,25 @@ def buffer(size: int) -> Buffer:
     return np.frombuffer(memory, np.uint8)
 
 
+Transfer = Callable[[list[memoryview], int], int]
+
+
+class Channel(Protocol):
+    """How blocks are moved, at an offset in bytes.  Raises `OSError`."""
+
+    def preadv(self, views: list[memoryview], at: int) -> int:
+        """Read to all of the views; how many bytes have come."""
+        ...
+
+    def pwritev(self, views: list[memoryview], at: int) -> int:
+        """Write all of the views; how many bytes have gone."""
+        ...
+
+    def flush(self) -> None:
+        """What a flush of the device does not reach is on the disk."""
+        ...
+
+
 class Arena:
     """Memory to read into again and again: fresh memory costs more than many a comparison."""
 
@@ -62,26 +82,24 @@ class Access:
     device: Device
     extent: Extent
     block_size: int  # bytes
-    _descriptor: int
+    _channel: Channel
     _gap: Buffer  # what is read only to get to the next block, and never looked at
-    _sparse: bool  # a file, whose holes can be asked for
+    _sparse: int | None  # the descriptor of a file whose holes can be asked for
     _pool: ThreadPoolExecutor
 
     def read(self, block: int, into: Buffer) -> None:
         """Fill `into` with what stands from `block` on.  Raises `CopyFailed`."""
-        self._whole(block, [into.data], os.preadv, "read")
+        self._whole(block, [into.data], self._channel.preadv, "read")
 
     def write(self, block: int, data: Buffer) -> None:
         """Write all of `data` from `block` on.  Raises `CopyFailed`."""
-        self._whole(block, [data.data], os.pwritev, "written")
+        self._whole(block, [data.data], self._channel.pwritev, "written")
 
-    def _whole(
-        self, block: int, views: list[memoryview], transfer: Callable[..., int], what: str
-    ) -> None:
+    def _whole(self, block: int, views: list[memoryview], transfer: Transfer, what: str) -> None:
         at = self.extent.start + block * self.block_size
         while views:
             try:
-                count = transfer(self._descriptor, views, at)
+                count = transfer(views, at)
             except OSError as error:
                 reason = error.strerror
             else:
@@ -92,23 +110,31 @@ class Access:
 
     def is_hole(self, block: int, count: int) -> bool:
         """Whether nothing stands there in a file with holes; False where nobody can tell."""
-        if not self._sparse:
+        if self._sparse is None:
             return False
         start = self.extent.start + block * self.block_size
         try:
-            return (
-                os.lseek(self._descriptor, start, os.SEEK_DATA) >= start + count * self.block_size
-            )
+            return os.lseek(self._sparse, start, os.SEEK_DATA) >= start + count * self.block_size
         except OSError as error:
             return error.errno == errno.ENXIO  # only a hole until its end
 
     def bytes_at(self, offset: int, size: int) -> bytes:
-        """`size` bytes from the byte `offset` on, through whole blocks."""
+        """`size` bytes from the byte `offset` on, through whole blocks.  Raises `CopyFailed`."""
+        _, data, skip = self._around(offset, size)
+        return data[skip : skip + size].tobytes()
+
+    def put(self, offset: int, data: bytes) -> None:
+        """Write `data` from the byte `offset` on, through whole blocks.  Raises `CopyFailed`."""
+        first, blocks, skip = self._around(offset, len(data))
+        blocks[skip : skip + len(data)] = np.frombuffer(data, np.uint8)
+        self.write(first, blocks)
+
+    def _around(self, offset: int, size: int) -> tuple[int, Buffer, int]:
+        """The blocks that hold some bytes: the first one, their contents, where in these."""
         first, last = offset // self.block_size, -(-(offset + size) // self.block_size)
         data = buffer((last - first) * self.block_size)
         self.read(first, data)
-        skip = offset - first * self.block_size
-        return data[skip : skip + size].tobytes()
+        return first, data, offset - first * self.block_size
 
     def gather(self, blocks: Numbers, arena: Arena | None = None) -> Buffer:
         """The contents of `blocks`, ascending and each once: (n, block size).  They may stand in
@@ -116,10 +142,11 @@ class Access:
         size = self.block_size
         near = ranges.bridged(ranges.of_blocks(blocks), _NEAR)
         requests = ranges.cut(near, _LONGEST // size)
-        ends = np.searchsorted(blocks, requests.start + requests.length)
-        parts = np.split(blocks, ends[:-1])
+        begins = np.searchsorted(blocks, requests.start).tolist()
+        ends = np.searchsorted(blocks, requests.start + requests.length).tolist()
         memory = (arena or Arena()).of(len(blocks) * size)
-        rooms = np.split(memory, ends[:-1] * size)
+        parts = (blocks[begin:end] for begin, end in zip(begins, ends, strict=True))
+        rooms = (memory[begin * size : end * size] for begin, end in zip(begins, ends, strict=True))
         for _ in self._pool.map(self._gather_near, parts, rooms):
             pass
         return memory.reshape(-1, size)
@@ -134,9 +161,14 @@ class Access:
             following = filled + count * self.block_size
             views.append(room[filled:following].data)
             end, filled = start + count, following
-        self._whole(int(blocks[0]), views, os.preadv, "read")
+        self._whole(int(blocks[0]), views, self._channel.preadv, "read")
 
     def flush(self) -> None:
+        """All that was written is on the disk, and everybody sees it.  Raises `CopyFailed`."""
+        try:
+            self._channel.flush()
+        except OSError as error:
+            raise CopyFailed(f"{self.device.word} cannot be flushed: {error.strerror}") from None
         self.device.flush()
 
 
@@ -152,24 +184,47 @@ def _rest(views: list[memoryview], done: int) -> list[memoryview]:
 @contextlib.contextmanager
 def opened(device: Device, extent: Extent, block_size: int, *, writable: bool) -> Iterator[Access]:
     """Access to the filesystem in `extent` of `device`."""
+    with contextlib.suppress(CopyFailed):  # what cannot be written need not be
+        device.flush()
+    if device.shortcut:
+        channel: contextlib.AbstractContextManager[Channel] = device.shortcut.channel()
+    else:
+        channel = _opened_file(device, extent, block_size, writable)
+    sparse = device.descriptor if stat.S_ISREG(os.fstat(device.descriptor).st_mode) else None
+    gap = buffer(_NEAR * block_size)
+    with channel as found, ThreadPoolExecutor(READERS) as pool:
+        yield Access(device, extent, block_size, found, gap, sparse, pool)
+
+
+@dataclass(frozen=True)
+class _File:
+    descriptor: int
+
+    def preadv(self, views: list[memoryview], at: int) -> int:
+        return os.preadv(self.descriptor, views, at)
+
+    def pwritev(self, views: list[memoryview], at: int) -> int:
+        return os.pwritev(self.descriptor, views, at)
+
+    def flush(self) -> None:
+        """That of the device does it all."""
+
+
+@contextlib.contextmanager
+def _opened_file(
+    device: Device, extent: Extent, block_size: int, writable: bool
+) -> Iterator[_File]:
     descriptor = _direct(device, extent, block_size, writable)
     try:
-        with ThreadPoolExecutor(READERS) as pool:
-            chosen = device.descriptor if descriptor is None else descriptor
-            sparse = stat.S_ISREG(os.fstat(chosen).st_mode)
-            gap = buffer(_NEAR * block_size)
-            yield Access(device, extent, block_size, chosen, gap, sparse, pool)
+        yield _File(device.descriptor if descriptor is None else descriptor)
     finally:
         if descriptor is not None:
             os.close(descriptor)
 
 
 def _direct(device: Device, extent: Extent, block_size: int, writable: bool) -> int | None:
-    """A descriptor for direct I/O, if a block can be read by it; what was written through the
-    page cache before is on the disk then."""
+    """A descriptor for direct I/O, if a block can be read by it."""
     mode = os.O_RDWR if writable else os.O_RDONLY
-    with contextlib.suppress(OSError):
-        os.fsync(device.descriptor)
     try:
         name = f"/proc/self/fd/{device.descriptor}"
         descriptor = os.open(name, mode | os.O_DIRECT | os.O_CLOEXEC)

@@ -5,6 +5,8 @@
     changes   what the inode tables tell of is compared, and copied where it differs
 
 The destination's superblock says that it is being written until all else is on the disk.
+Whatever is written here is flushed before and after: other steps write to the same disk, perhaps
+by another way (`Access.flush`).
 """
 
 from __future__ import annotations
@@ -86,6 +88,12 @@ class Copier:
         """Bring everything but the superblock.  Raises `CopyFailed`."""
         if self.idle:
             return Transfer()
+        self._pair.destination.flush()
+        done = self._copy(advance)
+        self._pair.destination.flush()
+        return done
+
+    def _copy(self, advance: Advance) -> Transfer:
         if self._changes is not None:
             return self._synchronise(self._changes, advance)
         if self._way is Way.FRESH and reflink.share(self._pair):
@@ -102,9 +110,7 @@ class Copier:
         work: Work = pump.copying(*ends) if fresh else pump.mending(*ends)
         gap = _NEAR // self._sb.block_size if fresh else 0
         pieces = bitmaps.pieces(pair.source, gap)
-        written = pump.run_all(pieces, work, self._sb.block_size, advance)
-        pair.destination.flush()
-        return written
+        return pump.run_all(pieces, work, self._sb.block_size, advance)
 
     def _synchronise(self, found: Changes, advance: Advance) -> Transfer:
         """In any order: while the superblock says that it is being written, nobody mounts it."""
@@ -129,26 +135,37 @@ class Copier:
     def complete_grown(self) -> None:
         """Give all superblocks of the grown clone the source's names, the first one last."""
         access, source = self._pair.destination, self._pair.source.raw
-        grown = half(access).superblock
+        access.flush()  # of what its own tools wrote
+        mirror = half(access)
+        if mirror.superblock.blocks == self._sb.blocks:
+            self._ungrow(mirror)
+            return
+        grown = mirror.superblock
         for group in range(grown.groups - 1, 0, -1):
             if groups.has_superblock(group, grown):
                 at = (grown.first_data_block + group * grown.blocks_per_group) * grown.block_size
-                copy = blockwise.settled(access.bytes_at(at, SIZE), source)
-                access.device.write(access.extent.start + at, copy)
+                access.put(at, blockwise.settled(access.bytes_at(at, SIZE), source))
         self._write_superblock(blockwise.settled(access.bytes_at(OFFSET, SIZE), source))
 
+    def _ungrow(self, mirror: Half) -> None:
+        """What resize2fs left as large as it was is the source's in every block, as any clone."""
+        blocks = ranges.of_blocks(changes.grown_blocks(self._pair, mirror))
+        work = pump.mending(self._pair.source.access, self._pair.destination)
+        pump.run_all(blocks.pairs(), work, self._sb.block_size)
+        self.complete()
+
     def _write_boot_block(self) -> None:
-        device, extent = self._pair.destination.device, self._pair.destination.extent
-        data = self._pair.source.access.bytes_at(0, OFFSET)
-        if device.read(extent.start, OFFSET) != data:
-            device.write(extent.start, data)
-            device.flush()
+        access, data = self._pair.destination, self._pair.source.access.bytes_at(0, OFFSET)
+        access.flush()
+        if access.bytes_at(0, OFFSET) != data:
+            access.put(0, data)
+            access.flush()
 
     def _write_superblock(self, raw: bytes) -> None:
-        device, extent = self._pair.destination.device, self._pair.destination.extent
-        device.flush()
-        device.write(extent.start + OFFSET, raw)
-        device.flush()
+        access = self._pair.destination
+        access.flush()
+        access.put(OFFSET, raw)
+        access.flush()
 
 
 def same(pair: Pair) -> bool:
