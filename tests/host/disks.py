@@ -82,7 +82,8 @@ def assert_clone(lab: Lab, source: Path, target: Path) -> None:
             assert names(lab, source, here) == names(lab, target, there)
     call("sfdisk", "--verify", target)
     before = outside(lab, target)
-    assert "done: 0 files, 0 bytes transferred" in lab.bsync(source, target).out
+    said = lab.bsync(source, target).out
+    assert "done: 0 files, 0 bytes transferred" in said, said
     assert outside(lab, target) == before
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 
+KIB = 1024
 MIB = 1 << 20
 SECTOR = 512
 # A shell script that works for a long time in the folder that is its last argument.

@@ -9,7 +9,7 @@ from shutil import which
 
 import pytest
 from by_blocks import assert_same_blocks
-from lab import MIB, Lab, call, digest, wait_until
+from lab import KIB, MIB, Lab, call, digest, wait_until
 from pairs import Pair
 from small_disks import BARE_SIZE, bare, folder
 from trees import assert_same_tree
@@ -229,6 +229,23 @@ def test_a_clone_on_a_larger_place_grows_and_still_synchronises(lab: Lab, kind: 
     with lab.mounted(target) as tree:  # beyond what the source has
         (tree / "huge").write_bytes(os.urandom(20 * MIB))
     assert IDLE not in synchronised(lab, source, target)
+
+
+@pytest.mark.parametrize(
+    ("block", "more"), [(KIB, 512), (KIB, 3 * KIB), (4 * KIB, 80 * KIB)]
+)  # fmt: skip
+def test_room_that_resize2fs_does_not_use(lab: Lab, block: int, more: int) -> None:
+    """Less than a page, or than a last group wants: the clone is its source, and stays so."""
+    size = 2 * 8192 * block
+    source, target = lab.image("source.img", size), lab.image("target.img", size + more)
+    lab.make(source, None, "mke2fs", "-q", "-t", "ext4", "-b", str(block), "-g", "8192")
+    for number in range(3):
+        with lab.mounted(source) as tree:
+            (tree / f"new-{number}").write_bytes(os.urandom(MIB))
+        lab.bsync("--yes", source, target)
+        assert_same_blocks(source, target)
+        assert "0 files, 0 bytes transferred" in lab.bsync(source, target).out
+    lab.assert_clean(target)
 
 
 def test_a_clone_that_is_not_to_grow(lab: Lab) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from disks import assert_clone, fill, random_boot
 from lab import MIB, Lab, Run, call, digest, wait_until
 from loopback_target import free_port, serving
 from midcopy import daemons
@@ -35,6 +36,36 @@ def test_an_image_to_a_lun_and_back(lab: Lab) -> None:
     assert digest(lun) == before
     lab.bsync("verify", source, lun)
     lab.bsync("verify", source, back)
+
+
+UNALIGNED = """label: dos
+unit: sectors
+start=63, size=24573, type=83, bootable
+start=24636, size=8193, type=82
+start=32829, size=32769, type=83
+start=65598, size=65730, type=5
+start=65661, size=28677, type=83
+start=94401, size=36861, type=83
+"""
+
+
+def test_neighbours_that_share_pages(lab: Lab) -> None:
+    """By blocks, by files and swap side by side, their borders within a page of memory."""
+    source, lun = lab.image("source.img", 66 * MIB), lab.image("lun", 66 * MIB)
+    parts = {part.number: part for part in lab.table(source, UNALIGNED)}
+    fill(lab, source)
+    random_boot(source, 30_000)
+    lab.make(source, parts[3], "mke2fs", "-q", "-t", "ext4", "-O", "bigalloc", "-b",
+             "1024")  # fmt: skip
+    with serving(lun) as target:
+        assert "bigalloc" in lab.bsync("plan", source, target.word).out
+        for number in (1, 3, 5, 6):
+            synchronises(lab, source, target.word)
+            with lab.mounted(source, parts[number]) as tree:
+                (tree / "new").write_bytes(os.urandom(3 * MIB))
+        lab.bsync(source, target.word)
+        lab.bsync("verify", source, target.word)
+    assert_clone(lab, source, lun)
 
 
 def test_a_portal_with_an_ipv6_address(lab: Lab) -> None:

@@ -31,7 +31,7 @@ def steps(place: Place, source: Ext, there: Content, options: Options) -> tuple[
         raise Refused(f"{place.name} of the source{hindrance.text}", hindrance.hint)
     sb = source.superblock
     way, reason = _way(source, there, options)
-    grow = options.grow and place.destination.size // sb.block_size > sb.blocks
+    grow = options.grow and blockwise.room(sb, place.destination.size) > sb.blocks
     return (
         MarkBlocks(place, source, way, _present(source, there)),
         CopyBlocks(place, source, way, reason, source.used),

@@ -8,6 +8,7 @@ it, and the next run sees whose unfinished clone it is.
 from __future__ import annotations
 
 import uuid
+from mmap import PAGESIZE
 
 from bsync.filesystems.ext import superblock
 from bsync.filesystems.ext.superblock import WRITING, Superblock
@@ -36,9 +37,16 @@ def obstacle(sb: Superblock) -> str:
     return ""
 
 
+def room(sb: Superblock, size: int) -> int:
+    """The most blocks that resize2fs gives a clone of `sb` in `size` bytes: those that fill whole
+    pages of memory."""
+    blocks = size // sb.block_size
+    return blocks - blocks % max(1, PAGESIZE // sb.block_size)
+
+
 def growth_obstacle(sb: Superblock, size: int) -> str:
     """Why a clone of `sb` could not be grown to `size` bytes in place; empty where it can."""
-    if size // sb.block_size <= sb.blocks:
+    if room(sb, size) <= sb.blocks:
         return ""
     groups = -(-(size // sb.block_size - sb.first_data_block) // sb.blocks_per_group)
     per_block = sb.block_size // sb.descriptor_size
