@@ -19,7 +19,7 @@ from bsync.acquire import nbd
 from bsync.acquire.iscsi_user import attached
 from bsync.acquire.marked import marked
 from bsync.acquire.nbd import Channel, Shortcut
-from bsync.acquire.storage_daemon import Export, Node, exported
+from bsync.acquire.storage_daemon import Export, Node, StorageDaemon, exported
 from bsync.errors import CopyFailed, Unavailable
 from bsync.locate import IscsiLun, parse
 
@@ -135,6 +135,15 @@ def test_a_daemon_that_died_is_an_error(lab: Lab, image: Path) -> None:
 
     with pytest.raises(CopyFailed, match="the storage daemon ended"):
         use()
+
+
+def test_a_socket_that_kept_its_name_is_removed(lab: Lab) -> None:
+    """As it does when bsync is killed while the daemon is being started."""
+    target = lab.folder / "export-1"
+    for left in (target, lab.folder / "export-1.nbd"):
+        left.touch()
+    StorageDaemon.from_facts({"mark": "bsync-nobody", "target": str(target)}).release()
+    assert not list(lab.folder.glob("export-1*"))
 
 
 # --- where there is none, or it fails --------------------------------------------------------

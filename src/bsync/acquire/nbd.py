@@ -64,15 +64,16 @@ class Meeting:
     """A socket where a server listens that inherits it; it has no name, so that nobody else can
     connect to it."""
 
-    def __init__(self, folder: str) -> None:
-        """It is made in `folder`, for a moment.  Raises `OSError`."""
+    def __init__(self, path: str) -> None:
+        """It stands at `path` for a moment.  Raises `OSError`."""
         self.listening = socket.socket(socket.AF_UNIX)
+        folder, name = os.path.split(path)
         directory = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            path = f"/proc/self/fd/{directory}/nbd"  # short enough for a socket, whatever folder
-            self.listening.bind(path)
-            self._descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            os.unlink(path)
+            short = f"/proc/self/fd/{directory}/{name}"  # 107 bytes are the most for a socket
+            self.listening.bind(short)
+            self._descriptor = os.open(short, os.O_PATH | os.O_CLOEXEC)
+            os.unlink(short)
         finally:
             os.close(directory)
         self.listening.listen(_WAITING)

@@ -98,6 +98,11 @@ class StorageDaemon:
     def facts(self) -> Facts:
         return {"mark": self.mark, "target": self.target}
 
+    @property
+    def _socket(self) -> str:
+        """Where there is a socket while it gets rid of its name."""
+        return f"{self.target}.nbd"
+
     # --- acquire --------------------------------------------------------------------------
 
     def acquire(self) -> None:
@@ -105,7 +110,7 @@ class StorageDaemon:
         assert self._node is not None
         os.close(os.open(self.target, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o600))
         if self._node.twice and nbd.library():
-            self._meeting = Meeting(os.path.dirname(self.target))
+            self._meeting = Meeting(self._socket)
         self._monitor = self._start(self._node.seconds)
         try:
             self._monitor.greet()
@@ -209,8 +214,9 @@ class StorageDaemon:
         if self._meeting is not None:
             self._meeting.close()
         Mount(self.mark, self.target).release()  # stale, if the daemon was killed
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.target)
+        for path in (self.target, self._socket):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
 
 @contextlib.contextmanager
