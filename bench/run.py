@@ -100,7 +100,7 @@ def _parts(options: argparse.Namespace) -> tuple[Part, ...]:
     over_iscsi = lun_contenders(options.bsync)
     return (
         Part(MAIN, (source,), contenders),
-        Part(FILES, (source,), files_contenders(options.bsync), alternating=True),
+        Part(FILES, (source,), files_contenders(options.bsync)),
         Part(GROWTH, small, two),
         Part(ISCSI, (source,), over_iscsi, serving=serving),
     )

@@ -42,11 +42,6 @@ class Part:
     contenders: tuple[Contender, ...]
     cases: tuple[Case, ...] = tuple(Case)
     serving: Serving = local  # What makes the target image a LUN; gives its locator.
-    alternating: bool = False  # Every second round goes backwards.
-
-    def backwards(self, number: int) -> bool:
-        """Whether the round `number`, counted from 1, begins with the last contender."""
-        return self.alternating and number % 2 == 0
 
 
 @dataclass(frozen=True)
@@ -63,6 +58,14 @@ class Conduct:
     def chosen(self, part: Part) -> list[Contender]:
         """The part's contenders that are to run."""
         return [c for c in part.contenders if self.wanted is None or c.name in self.wanted]
+
+    def in_turn(self, part: Part, number: int) -> list[Contender]:
+        """These for the round `number`, counted from 1.
+
+        Every second round goes backwards: the disk may still be at what one of them wrote when
+        the next begins.
+        """
+        return self.chosen(part)[:: -1 if number % 2 == 0 else 1]
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ def measure(part: Part, conduct: Conduct, unfinished: Path) -> list[Results]:
             series.append(results)
             for number in range(1, conduct.rounds + 1):
                 say(f"{part.name}, {parameters.files} files: round {number} of {conduct.rounds}")
-                for contender in conduct.chosen(part)[:: -1 if part.backwards(number) else 1]:
+                for contender in conduct.in_turn(part, number):
                     if not contender.missing():
                         Turns(part, images, results, conduct).turn(contender, number)
                     save(series, unfinished)  # Each time: hours of measuring must not be lost.

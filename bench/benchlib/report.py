@@ -28,15 +28,15 @@ INTRODUCTIONS = {
     MAIN: """\
 Every contender, from an image to another on the same disk.""",
     FILES: """\
-What the files engine adds to the rsync that it runs.  The two change places after each round,
-since the disk may still be at what the one wrote when the other begins.""",
+What the files engine adds to the rsync that it runs.""",
     GROWTH: """\
 Small files only, 4 KiB on average, on filesystems of different sizes, local as above.""",
     ISCSI: """\
 The destination is a LUN that tgt serves from a file on the same disk, over the loopback network.
 There is no initiator in the kernel: QEMU's storage daemon logs in and exports the LUN over FUSE,
 and a loop device makes it a block device.  rsync works on the LUN that is attached in just this
-way, by bsync's own code.  Attaching and letting go of it are part of the time.""",
+way, by bsync's own code, which itself copies past FUSE.  Attaching and letting go of it are part
+of the time.""",
 }
 
 
