@@ -8,7 +8,6 @@ it, and the next run sees whose unfinished clone it is.
 from __future__ import annotations
 
 import uuid
-from mmap import PAGESIZE
 
 from bsync.filesystems.ext import superblock
 from bsync.filesystems.ext.superblock import WRITING, Superblock
@@ -25,6 +24,7 @@ _KNOWN = frozenset(
     )
 )  # fmt: skip
 _MOUNTS = ((0x2C, 4), (0x275, 1), (0x34, 2), (0x178, 8))  # last time, count, KiB written
+_PAGE = 4096  # bytes
 _UNTIMED = ((0x30, 4), (0x274, 1), (0x3FC, 4))  # when it was written, and the checksum
 
 
@@ -39,9 +39,9 @@ def obstacle(sb: Superblock) -> str:
 
 def room(sb: Superblock, size: int) -> int:
     """The most blocks that resize2fs gives a clone of `sb` in `size` bytes: those that fill whole
-    pages of memory."""
+    pages of memory, as far as they are known here: where pages are larger it may be less."""
     blocks = size // sb.block_size
-    return blocks - blocks % max(1, PAGESIZE // sb.block_size)
+    return blocks - blocks % max(1, _PAGE // sb.block_size)
 
 
 def growth_obstacle(sb: Superblock, size: int) -> str:
