@@ -17,7 +17,7 @@ from bsync.say import say_error
 def main() -> None:
     """The `bsync` command."""
     _fill_standard_streams()
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of numpy's; there is nothing for more
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for linear algebra; there is none
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) means what it says
             signal.signal(number, _stop)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import call
+from lab import Lab, call
 
 from bsync.acquire import block
 from bsync.engines.blocks import engine, pair
@@ -14,6 +15,8 @@ from bsync.engines.rsync import Transfer
 from bsync.layout import Extent
 from bsync.locate import DevicePath
 from bsync.plan.steps import Way
+
+IDLE = "done: 0 files, 0 bytes transferred"
 
 
 @dataclass(frozen=True)
@@ -55,3 +58,20 @@ def assert_same_blocks(source: Path, target: Path) -> None:
 def assert_clean(image: Path) -> None:
     """e2fsck -fn finds nothing."""
     call("e2fsck", "-f", "-n", image)
+
+
+def synchronised(lab: Lab, source: Path, target: Path, *options: str) -> str:
+    """What a run says; after it the mirror is one, and stays one."""
+    said = lab.bsync(*options, source, target).out
+    lab.bsync("verify", source, target)
+    lab.bsync("verify", "--files", source, target)
+    lab.assert_clean(target)
+    assert IDLE in lab.bsync(*options, source, target).out
+    return said
+
+
+def blocks_of(image: Path) -> int:
+    """How many blocks the filesystem has."""
+    found = re.search(r"^Block count: +(\d+)", call("dumpe2fs", "-h", image), re.MULTILINE)
+    assert found, image
+    return int(found[1])

@@ -23,7 +23,7 @@ from bsync import __main__ as command
 from bsync import execute, ledger, run
 from bsync.acquire import block, iscsi_user, loop, mount
 from bsync.engines import rsync
-from bsync.engines.blocks import access, pump
+from bsync.engines.blocks import channel, pump
 from bsync.engines.blocks.engine import Copier
 
 Hit = Callable[[], None]
@@ -141,7 +141,7 @@ def _watch_blocks(name: str, hit: Hit) -> None:
 
     watched = Watched()
     setattr(watched, name, call)
-    setattr(access, "os", watched)  # noqa: B010
+    setattr(channel, "os", watched)  # noqa: B010
 
 
 def _watch_starting(program: str, hit: Hit) -> None:

@@ -8,13 +8,12 @@ from pathlib import Path
 from shutil import which
 
 import pytest
-from by_blocks import assert_same_blocks
-from lab import KIB, MIB, Lab, call, digest, wait_until
+from by_blocks import IDLE, assert_same_blocks, synchronised
+from lab import MIB, Lab, call, digest, wait_until
 from pairs import Pair
 from small_disks import BARE_SIZE, bare, folder
 from trees import assert_same_tree
 
-IDLE = "done: 0 files, 0 bytes transferred"
 SUPERBLOCK = 1024  # bytes of a journal's (kernel documentation, filesystems/ext4/journal.rst)
 MEMORY = 256 << 10  # KiB that a run may take, whatever the size of the filesystem
 
@@ -22,23 +21,6 @@ MEMORY = 256 << 10  # KiB that a run may take, whatever the size of the filesyst
 @pytest.fixture
 def pair(lab: Lab) -> Pair:
     return Pair(lab)
-
-
-def synchronised(lab: Lab, source: Path, target: Path, *options: str) -> str:
-    """What a run says; after it the mirror is one, and stays one."""
-    said = lab.bsync(*options, source, target).out
-    lab.bsync("verify", source, target)
-    lab.bsync("verify", "--files", source, target)
-    lab.assert_clean(target)
-    assert IDLE in lab.bsync(*options, source, target).out
-    return said
-
-
-def blocks_of(image: Path) -> int:
-    """How many blocks the filesystem has."""
-    found = re.search(r"^Block count: +(\d+)", call("dumpe2fs", "-h", image), re.MULTILINE)
-    assert found, image
-    return int(found[1])
 
 
 # --- changes that leave little trace ------------------------------------------------------
@@ -166,22 +148,6 @@ def zeroed(device: str) -> int:
 # --- sizes --------------------------------------------------------------------------------
 
 
-def test_a_source_that_was_grown(lab: Lab) -> None:
-    source, target = bare(lab), lab.image("target.img", BARE_SIZE)
-    lab.bsync(source, target)
-    for image in (source, target):
-        os.truncate(image, 40 * MIB)
-    with lab.attached(source) as device:
-        call("e2fsck", "-f", "-p", device, ok=(0, 1))
-        call("resize2fs", device)
-    with lab.mounted(source) as tree:
-        (tree / "new").write_bytes(os.urandom(16 * MIB))
-    assert "blocks" in lab.bsync("plan", "--json", source, target).out
-    synchronised(lab, source, target)
-    assert blocks_of(target) == blocks_of(source)
-    assert_same_blocks(source, target)
-
-
 def test_journals_that_came_equally_far_each_by_itself(lab: Lab) -> None:
     """How many transactions a change takes is the kernel's to say, so the count is put alike."""
     source, target = bare(lab), lab.image("target.img", BARE_SIZE)
@@ -211,52 +177,6 @@ def journal_start(image: Path) -> int:
     size = re.search(r"^Block size: +(\d+)", call("dumpe2fs", "-h", image), re.MULTILINE)
     assert size, image
     return block * int(size[1])
-
-
-@pytest.mark.parametrize("kind", ["ext2", "ext3", "ext4"])
-def test_a_clone_on_a_larger_place_grows_and_still_synchronises(lab: Lab, kind: str) -> None:
-    source, target = bare(lab, kind), lab.image("target.img", 40 * MIB)
-    synchronised(lab, source, target)
-    grown = blocks_of(target)
-    assert grown > 3 * blocks_of(source)
-    for number in range(3):
-        with lab.mounted(source) as tree:
-            (tree / "file-001").write_text(f"changed {number}")
-            (tree / f"new-{number}").write_bytes(os.urandom(100_000))
-            (tree / f"file-00{number + 3}").unlink()
-        assert "1 deleted" in synchronised(lab, source, target)
-        assert blocks_of(target) == grown
-    with lab.mounted(target) as tree:  # beyond what the source has
-        (tree / "huge").write_bytes(os.urandom(20 * MIB))
-    assert IDLE not in synchronised(lab, source, target)
-
-
-@pytest.mark.parametrize(
-    ("block", "more"), [(KIB, 512), (KIB, 3 * KIB), (4 * KIB, 80 * KIB)]
-)  # fmt: skip
-def test_room_that_resize2fs_does_not_use(lab: Lab, block: int, more: int) -> None:
-    """Less than a page, or than a last group wants: the clone is its source, and stays so."""
-    size = 2 * 8192 * block
-    source, target = lab.image("source.img", size), lab.image("target.img", size + more)
-    lab.make(source, None, "mke2fs", "-q", "-t", "ext4", "-b", str(block), "-g", "8192")
-    for number in range(3):
-        with lab.mounted(source) as tree:
-            (tree / f"new-{number}").write_bytes(os.urandom(MIB))
-        lab.bsync("--yes", source, target)
-        assert_same_blocks(source, target)
-        assert "0 files, 0 bytes transferred" in lab.bsync(source, target).out
-    lab.assert_clean(target)
-
-
-def test_a_clone_that_is_not_to_grow(lab: Lab) -> None:
-    source, target = bare(lab), lab.image("target.img", 40 * MIB)
-    synchronised(lab, source, target, "--no-grow")
-    assert blocks_of(target) == blocks_of(source)
-    assert_same_blocks(source, target)
-    with lab.mounted(source) as tree:
-        (tree / "new").write_text("new")
-    synchronised(lab, source, target, "--no-grow")
-    assert_same_blocks(source, target)
 
 
 def test_a_boot_block_is_copied(lab: Lab) -> None:
@@ -404,95 +324,3 @@ def peak(lab: Lab, *words: str | Path) -> int:
     out, err = child.communicate()
     assert child.returncode == 0, out + err
     return int(err.splitlines()[-1])
-
-
-# --- features -----------------------------------------------------------------------------
-
-SUPPORTED = {
-    "1k": "-b 1024",
-    "2k": "-b 2048",
-    "4k": "-b 4096",
-    "inodes of 128": "-I 128 -O ^metadata_csum",
-    "inodes of 256": "-I 256",
-    "inodes of 1024": "-I 1024",
-    "no journal": "-O ^has_journal",
-    "no extents": "-O ^extent,^64bit",
-    "no checksums": "-O ^metadata_csum,uninit_bg",
-    "neither": "-O ^metadata_csum,^uninit_bg",
-    "32 bits": "-O ^64bit",
-    "seed": "-O metadata_csum_seed",
-    "no flex_bg": "-b 1024 -O ^flex_bg",
-    "no resize_inode": "-O ^resize_inode",
-    "sparse_super2": "-b 1024 -O sparse_super2,^resize_inode",
-    "no sparse_super": "-b 1024 -O ^sparse_super,^resize_inode",
-    "small groups": "-b 1024 -g 4096",
-    "ea_inode": "-O ea_inode",
-    "inline_data": "-O inline_data",
-    "orphan_file": "-O orphan_file,metadata_csum_seed",
-    "fast_commit": "-O fast_commit -J size=8",
-    "large_dir": "-O large_dir",
-    "mmp": "-O mmp -E mmp_update_interval=1",
-    "casefold": "-O casefold -E encoding=utf8",
-    "encrypt": "-O encrypt",
-    "verity": "-O verity",
-    "stable_inodes": "-O stable_inodes",
-    "quota": "-O quota",
-    "project": "-O quota,project -E quotatype=usrquota:grpquota:prjquota",
-}
-UNSUPPORTED = {
-    "bigalloc": "-O bigalloc -C 16384",
-    "meta_bg": "-b 1024 -O meta_bg,^resize_inode",
-}
-
-
-def made(lab: Lab, options: str) -> Path:
-    source, tree = lab.image("source.img", 40 * MIB), folder(lab, "tree", files=20)
-    for number in range(300):
-        (tree / "deep" / f"{number}").write_text("tiny" * (number % 20))
-    os.setxattr(tree / "file-001", "user.large", os.urandom(900))
-    lab.make(source, None, "mke2fs", "-q", "-t", "ext4", *options.split(), "-d", str(tree))
-    with lab.attached(source) as device:  # mke2fs -d does not count what it copies
-        call("e2fsck", "-f", "-p", "-D", device, ok=(0, 1))
-        call("e2fsck", "-f", "-p", device, ok=(0, 1))  # nor -D what it gives back
-    return source
-
-
-@pytest.mark.parametrize("name", SUPPORTED)
-def test_every_feature_of_the_table_goes_by_blocks(lab: Lab, name: str) -> None:
-    source, target = made(lab, SUPPORTED[name]), lab.image("target.img", 40 * MIB)
-    before = digest(source)
-    planned = lab.bsync("plan", "--json", source, target).out
-    assert '"do": "CopyBlocks"' in planned
-    lab.bsync(source, target)
-    assert_same_blocks(source, target)
-    lab.assert_clean(target)
-    lab.bsync("verify", source, target)
-    assert IDLE in lab.bsync(source, target).out
-    lab.make(source, None, "debugfs", "-w", "-R", "set_inode_field file-002 mode 0100640")
-    lab.make(source, None, "debugfs", "-w", "-R", "set_inode_field file-002 ctime 20300101000000")
-    changed = digest(source)
-    assert changed != before
-    assert IDLE not in lab.bsync(source, target).out
-    assert_same_blocks(source, target)
-    lab.assert_clean(target)
-    assert digest(source) == changed
-
-
-@pytest.mark.parametrize("name", UNSUPPORTED)
-def test_other_features_go_by_files_and_the_plan_says_why(lab: Lab, name: str) -> None:
-    source, target = made(lab, UNSUPPORTED[name]), lab.image("target.img", 40 * MIB)
-    assert f"not by blocks: it has {name}" in lab.bsync("plan", source, target).out
-    refused = lab.bsync("--engine", "blocks", source, target, status=3)
-    assert f"cannot be cloned by blocks: it has {name}" in refused.err
-    assert not target.read_bytes().strip(b"\0")
-    synchronised(lab, source, target)
-
-
-def test_an_external_journal_is_refused(lab: Lab) -> None:
-    journal = lab.image("journal.img", 8 * MIB)
-    source, target = lab.image("source.img", 16 * MIB), lab.image("target.img", 16 * MIB)
-    with lab.attached(journal) as device:
-        call("mke2fs", "-q", "-O", "journal_dev", "-b", "4096", device)
-        lab.make(source, None, "mke2fs", "-q", "-t", "ext4", "-b", "4096", "-J", f"device={device}")
-    assert "journal is on another device" in lab.bsync(source, target, status=3).err
-    assert not target.read_bytes().strip(b"\0")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from aftermath import LABEL, Case, blank, changed_mirror, inspect
+from by_blocks import IDLE
 from lab import MIB, Lab, Part, Run, call, digest
 from small_disks import BARE_SIZE, bare, copied, disk, filesystems, folder
 from trees import assert_same_tree
@@ -19,7 +20,6 @@ pytestmark = pytest.mark.engine("blocks")
 KILLED = -9
 NEVER = 400  # more points than any of these runs has
 STATUS = {"INT": 130, "TERM": 143}
-IDLE = "done: 0 files, 0 bytes transferred"
 
 Check = Callable[[Lab, Case, Path], None]
 

@@ -40,7 +40,7 @@ def test_a_filesystem_written_to_a_lun_is_in_its_file(lab: Lab) -> None:
         serving(image) as target,
         ledger_in(lab) as ledger,
         attached(ledger, lun(target.word), None, writable=True) as found,
-        loop_over(found.path, writable=True) as device,
+        loop_over(found.export.path, writable=True) as device,
     ):
         assert (found.lun.number, found.lun.size, found.lun.block_size) == (1, SIZE, 512)
         assert found.lun.name == "IET VIRTUAL-DISK"
@@ -57,10 +57,10 @@ def test_a_source_cannot_be_written(lab: Lab) -> None:
         ledger_in(lab) as ledger,
         attached(ledger, lun(target.word), None, writable=False) as found,
     ):
-        assert found.path.read_bytes() == image.read_bytes()
+        assert found.export.path.read_bytes() == image.read_bytes()
         with pytest.raises(OSError, match=r"denied|not permitted|Read-only"):
-            found.path.write_bytes(b"x")
-        with loop_over(found.path, writable=False) as device:
+            found.export.path.write_bytes(b"x")
+        with loop_over(found.export.path, writable=False) as device:
             call("e2fsck", "-fn", device)
     assert digest(image) == before
 
@@ -73,10 +73,10 @@ def test_writes_in_flight_together_do_not_corrupt_each_other(lab: Lab) -> None:
         ledger_in(lab) as ledger,
         attached(ledger, lun(target.word), None, writable=True) as found,
     ):
-        with loop_over(found.path, writable=True) as device:
+        with loop_over(found.export.path, writable=True) as device:
             write_blocks(device, ALL)
         os.truncate(lab.image("copy", 0), SIZE)
-        call("cp", found.path, lab.folder / "copy")
+        call("cp", found.export.path, lab.folder / "copy")
     assert wrong_blocks(image, ALL) == []
     assert wrong_blocks(lab.folder / "copy", ALL) == []
 
@@ -99,7 +99,7 @@ def test_what_counts_as_zeroed_is_zero(lab: Lab, command: tuple[str, ...]) -> No
         serving(image) as target,
         ledger_in(lab) as ledger,
         attached(ledger, lun(target.word), None, writable=True) as found,
-        loop_over(found.path, writable=True) as device,
+        loop_over(found.export.path, writable=True) as device,
     ):
         where = ("--offset", str(MIB), "--length", str(MIB), device)
         try:
@@ -120,7 +120,16 @@ def test_a_hole_in_the_export_itself_is_refused(lab: Lab) -> None:
         ledger_in(lab) as ledger,
         attached(ledger, lun(target.word), None, writable=True) as found,
     ):
-        call("fallocate", "--punch-hole", "--offset", "0", "--length", "4096", found.path, ok=(1,))
+        call(
+            "fallocate",
+            "--punch-hole",
+            "--offset",
+            "0",
+            "--length",
+            "4096",
+            found.export.path,
+            ok=(1,),
+        )
     assert image.read_bytes() == b"x" * SIZE
 
 
@@ -134,7 +143,7 @@ def test_one_of_several_disks_has_to_be_named(lab: Lab) -> None:
             attached(ledger, lun(target.word), None, writable=False).__enter__()
         assert "LUN 1 (64 MiB), LUN 2 (128 MiB)" in caught.value.hint
         with attached(ledger, lun(f"{target.word}/2"), None, writable=False) as found:
-            assert found.path.stat().st_size == 2 * SIZE
+            assert found.export.path.stat().st_size == 2 * SIZE
 
 
 @pytest.mark.parametrize("number", [0, 5])
@@ -190,7 +199,7 @@ def test_a_password_is_used_and_not_seen(lab: Lab) -> None:
             ledger, lun(target.word), Credentials("me", PASSWORD), writable=True
         ) as found,
     ):  # fmt: skip
-        assert found.path.stat().st_size == SIZE
+        assert found.export.path.stat().st_size == SIZE
         assert command_lines(ledger.run)
         assert not command_lines("sesame")
         assert not environments("sesame")

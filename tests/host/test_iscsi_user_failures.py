@@ -83,7 +83,7 @@ def while_writing(
     """Write all blocks; when a quarter is written, `meanwhile` happens."""
     with (
         attached(ledger, at(target), None, writable=True, patience=patience) as found,
-        loop_over(found.path, writable=True) as device,
+        loop_over(found.export.path, writable=True) as device,
     ):
         write_blocks(device, ALL[: len(ALL) // 4])
         meanwhile()
@@ -122,7 +122,7 @@ from bsync.run import run
 mount.private_namespace()
 with ledgers.opened(Path(sys.argv[1])) as ledger:
     with attached(ledger, parse(sys.argv[2]), None, writable=True, patience=4) as found:
-        with found.path.open("r+b", buffering=0) as file:
+        with found.export.path.open("r+b", buffering=0) as file:
             file.write(b"x")  # or there is nothing to wait for
             print("held", flush=True)
             sys.stdin.readline()
@@ -153,7 +153,7 @@ def test_a_target_killed_before_the_last_flush_is_noticed(lab: Lab) -> None:
     """What the kernel has not been told is lost must not pass for written."""
 
     def write(found: Attached) -> None:
-        with found.path.open("r+b", buffering=0) as file:
+        with found.export.path.open("r+b", buffering=0) as file:
             file.write(b"x")
             target.kill()
 
@@ -166,7 +166,7 @@ def test_a_daemon_killed_under_a_filesystem(lab: Lab) -> None:
 
     def write(found: Attached) -> None:
         tree = lab.folder / "tree"
-        with loop_over(found.path, writable=True) as device:
+        with loop_over(found.export.path, writable=True) as device:
             make_filesystem(device, tree)
             with mounted(device, tree):
                 (tree / "more").write_bytes(b"x" * MIB)
@@ -220,7 +220,7 @@ signal.signal(signal.SIGTERM, _stop)
 mount.private_namespace()
 with ledgers.opened(Path(sys.argv[1])) as ledger:
     with attached(ledger, parse(sys.argv[2]), None, writable=True) as found:
-        assert found.path.stat().st_size == found.lun.size
+        assert found.export.path.stat().st_size == found.lun.size
         print(ledger.run, flush=True)
         sys.stdin.read()
 """

@@ -18,16 +18,16 @@ READING = (
     pytest.param("blocks", marks=pytest.mark.engine("blocks")),
 )
 WRITING = (*READING, pytest.param("flush", marks=pytest.mark.engine("files")))
-MUCH = 256 * MIB  # what is only read from a LUN arrives that fast
+LITTLE, MUCH = 96 * MIB, 256 * MIB  # by blocks, or only read from a LUN, it arrives that fast
 AWAY = 3  # seconds for which a target is down
 FAULTS = str(Path(__file__).with_name("faults.py"))
 
 
-def unstruck(lab: Lab, way: str, data: int = 96 * MIB) -> Copy:
+def unstruck(lab: Lab, way: str, data: int = LITTLE) -> Copy:
     """A copy of an image to another, one of which is to be a LUN."""
     if way == "rsync":
         as_it_goes(lab)
-    source = material(lab, data)
+    source = material(lab, MUCH if way == "blocks" else data)
     return Copy(source, lab.image("lun.img", source.size))
 
 

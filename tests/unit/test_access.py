@@ -12,7 +12,8 @@ import pytest
 from bsync.acquire.block import Device
 from bsync.acquire.ground import ground_of
 from bsync.engines.blocks import access
-from bsync.engines.blocks.access import Access, Arena
+from bsync.engines.blocks.access import Access
+from bsync.engines.blocks.memory import Arena, Buffer
 from bsync.layout import Extent
 
 BLOCK, BLOCKS = 1024, 4000
@@ -66,7 +67,7 @@ class Measured(Arena):
 
     most = 0
 
-    def of(self, size: int) -> access.Buffer:
+    def of(self, size: int) -> Buffer:
         self.most = max(self.most, size)
         return super().of(size)
 

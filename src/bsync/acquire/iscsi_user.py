@@ -14,7 +14,6 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from bsync.acquire.iscsi_luns import Lun, chosen, explained, initiator, portal
 from bsync.acquire.open_iscsi import Credentials
@@ -34,10 +33,6 @@ class Attached:
 
     export: Export
     lun: Lun
-
-    @property
-    def path(self) -> Path:
-        return self.export.path
 
 
 @contextlib.contextmanager

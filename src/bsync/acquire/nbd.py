@@ -103,9 +103,7 @@ class _Connection:
         self._handle = nbd.nbd_create()
         try:
             self._call("nbd_set_export_name", NAME.encode())
-            with meeting.connected() as connected:
-                descriptor = os.dup(connected.fileno())
-            self._call("nbd_connect_socket", descriptor)
+            self._call("nbd_connect_socket", meeting.connected().detach())
         except OSError:
             self.close()
             raise

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from bsync.acquire.block import Device
 from bsync.engines.blocks import access as accesses
-from bsync.engines.blocks.access import Access, Buffer, buffer
+from bsync.engines.blocks.access import Access
+from bsync.engines.blocks.memory import Buffer, buffer
 from bsync.engines.blocks.pump import PIECE, Run, Work, comparing, copying, mending, run_all
 from bsync.layout import Extent
 from bsync.unfinished import SECTOR

@@ -1,78 +1,32 @@
-"""One side of a copy by blocks: a part of a device, read and written directly where that can be.
-
-Direct I/O keeps a whole disk's contents out of the page cache, and is as fast as the disk.
-Where the device or the part's place does not admit it, the page cache is used after all.
-"""
+"""One side of a copy by blocks: a part of a device, read and written in whole blocks."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import mmap
 import os
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bsync.acquire.block import Device
 from bsync.arrays import Numbers
+from bsync.engines.blocks import channel as channels
 from bsync.engines.blocks import ranges
+from bsync.engines.blocks.channel import Channel
+from bsync.engines.blocks.memory import Arena, Buffer, buffer
 from bsync.errors import CopyFailed
 from bsync.layout import Extent
-
-Buffer = NDArray[np.uint8]
 
 READERS = 8  # requests under way at once
 _NEAR = 4  # blocks of a gap that is read through rather than leapt over
 _LONGEST = 1 << 20  # bytes of one request of `gather`
 
 
-def buffer(size: int) -> Buffer:
-    """Memory as direct I/O wants it: aligned, in pages as large as the machine has, so that a
-    transfer is cut into few requests.  Children do not get it: their fork would make the pages
-    that a transfer is under way to into copies (open(2), O_DIRECT)."""
-    memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with contextlib.suppress(OSError):  # a kernel without them
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    memory.madvise(mmap.MADV_DONTFORK)
-    return np.frombuffer(memory, np.uint8)
-
-
 Transfer = Callable[[list[memoryview], int], int]
-
-
-class Channel(Protocol):
-    """How blocks are moved, at an offset in bytes.  Raises `OSError`."""
-
-    def preadv(self, views: list[memoryview], at: int) -> int:
-        """Read to all of the views; how many bytes have come."""
-        ...
-
-    def pwritev(self, views: list[memoryview], at: int) -> int:
-        """Write all of the views; how many bytes have gone."""
-        ...
-
-    def flush(self) -> None:
-        """What a flush of the device does not reach is on the disk."""
-        ...
-
-
-class Arena:
-    """Memory to read into again and again: fresh memory costs more than many a comparison."""
-
-    def __init__(self) -> None:
-        self._memory = buffer(0)
-
-    def of(self, size: int) -> Buffer:
-        """`size` bytes, which held something else before."""
-        if len(self._memory) < size:
-            self._memory = buffer(size)
-        return self._memory[:size]
 
 
 @dataclass(frozen=True)
@@ -186,55 +140,10 @@ def opened(device: Device, extent: Extent, block_size: int, *, writable: bool) -
     """Access to the filesystem in `extent` of `device`."""
     with contextlib.suppress(CopyFailed):  # what cannot be written need not be
         device.flush()
-    if device.shortcut:
-        channel: contextlib.AbstractContextManager[Channel] = device.shortcut.channel()
-    else:
-        channel = _opened_file(device, extent, block_size, writable)
     sparse = device.descriptor if stat.S_ISREG(os.fstat(device.descriptor).st_mode) else None
     gap = buffer(_NEAR * block_size)
-    with channel as found, ThreadPoolExecutor(READERS) as pool:
-        yield Access(device, extent, block_size, found, gap, sparse, pool)
-
-
-@dataclass(frozen=True)
-class _File:
-    descriptor: int
-
-    def preadv(self, views: list[memoryview], at: int) -> int:
-        return os.preadv(self.descriptor, views, at)
-
-    def pwritev(self, views: list[memoryview], at: int) -> int:
-        return os.pwritev(self.descriptor, views, at)
-
-    def flush(self) -> None:
-        """That of the device does it all."""
-
-
-@contextlib.contextmanager
-def _opened_file(
-    device: Device, extent: Extent, block_size: int, writable: bool
-) -> Iterator[_File]:
-    descriptor = _direct(device, extent, block_size, writable)
-    try:
-        yield _File(device.descriptor if descriptor is None else descriptor)
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _direct(device: Device, extent: Extent, block_size: int, writable: bool) -> int | None:
-    """A descriptor for direct I/O, if a block can be read by it."""
-    mode = os.O_RDWR if writable else os.O_RDONLY
-    try:
-        name = f"/proc/self/fd/{device.descriptor}"
-        descriptor = os.open(name, mode | os.O_DIRECT | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        os.preadv(descriptor, [buffer(block_size).data], extent.start)
-    except OSError as error:
-        os.close(descriptor)
-        if error.errno == errno.EINVAL:
-            return None
-        raise CopyFailed(f"{device.word} cannot be read: {error.strerror}") from None
-    return descriptor
+    with (
+        channels.opened(device, extent.start, block_size, writable=writable) as channel,
+        ThreadPoolExecutor(READERS) as pool,
+    ):
+        yield Access(device, extent, block_size, channel, gap, sparse, pool)

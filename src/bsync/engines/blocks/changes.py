@@ -252,8 +252,10 @@ class _Search:
 
     def result(self) -> Changes:
         changed = np.unique(np.concatenate([_NONE, *self._changed]))
-        journal = self._changed_journal(changed)
-        own = self._own_contents(changed)
+        watched = self._watched_runs(changed)
+        of_journal = watched.owner == table.JOURNAL
+        journal = self._used_journal(watched.of(of_journal))
+        own = self._own_contents(watched.of(~of_journal))
         moved = blocks_of(self._pair, changed)
         late = blocks_of(self._pair, np.setdiff1d(self._racy.numbers(), changed))
         stale = self._pair.differing_in(ranges.cut(late, PIECE // self._sb.block_size).pairs())
@@ -268,31 +270,29 @@ class _Search:
         found = _union([moved, journal, single])
         return Changes(found, files, self._deleted, self._grown and not logical)
 
-    def _own_contents(self, changed: Numbers) -> Numbers:
+    def _watched_runs(self, changed: Numbers) -> Runs:
+        """The data of unchanged inodes whose contents are always compared."""
+        runs = maps.joined_runs(self._watched_data)
+        runs = runs.of(~np.isin(runs.owner, changed))
+        check(self._pair, runs.start, runs.length)
+        return runs
+
+    def _own_contents(self, runs: Runs) -> Numbers:
         """Blocks of directories, attributes and the filesystem's own files that differ, but for
         the journal's."""
-        runs = self._watched_runs()
-        runs = runs.of(~np.isin(runs.owner, changed) & (runs.owner != table.JOURNAL))
         contents = ranges.of_runs(runs.start, runs.length)
         attributes = np.unique(np.concatenate([_NONE, *self._attributes]))
         check(self._pair, attributes)
         blocks = np.union1d(contents.numbers(), attributes)
         return self._pair.differing(blocks)
 
-    def _changed_journal(self, changed: Numbers) -> Ranges:
+    def _used_journal(self, runs: Runs) -> Ranges:
         """The journal, unless nobody used it since: its own superblock counts what went through
         it, but both sides may have come as far, each by itself."""
-        runs = self._watched_runs()
-        runs = runs.of((runs.owner == table.JOURNAL) & ~np.isin(runs.owner, changed))
         used = not blockwise.mounted_alike(self._pair.source.raw, self._mirror.raw)
-        if not used and not len(self._pair.differing(runs.start[:1])):
-            runs = runs.of(np.zeros(len(runs.start), np.bool_))
-        return ranges.of_runs(runs.start, runs.length)
-
-    def _watched_runs(self) -> Runs:
-        runs = maps.joined_runs(self._watched_data)
-        check(self._pair, runs.start, runs.length)
-        return runs
+        if used or len(self._pair.differing(runs.start[:1])):
+            return ranges.of_runs(runs.start, runs.length)
+        return ranges.of_blocks(_NONE)
 
     def _either(self, which: str) -> Flags:
         """The groups whose bitmaps either side has on its disk."""

@@ -19,6 +19,7 @@ from bsync.engines.blocks import bitmaps, changes, pump, ranges, reflink
 from bsync.engines.blocks.changes import Changes
 from bsync.engines.blocks.pair import Half, Pair, half
 from bsync.engines.blocks.pump import PIECE, Work
+from bsync.engines.blocks.ranges import Ranges
 from bsync.engines.rsync import Transfer
 from bsync.filesystems.ext import blockwise, groups, rows, superblock
 from bsync.filesystems.ext.make import tuning
@@ -114,11 +115,14 @@ class Copier:
 
     def _synchronise(self, found: Changes, advance: Advance) -> Transfer:
         """In any order: while the superblock says that it is being written, nobody mounts it."""
-        pair, size = self._pair, self._sb.block_size
-        work = pump.mending(pair.source.access, pair.destination)
-        runs = ranges.cut(found.blocks, PIECE // size).pairs()
-        written = pump.run_all(runs, work, size, advance)
+        written = self._mend(found.blocks, advance)
         return Transfer(files=found.files, transferred=written, deleted=found.deleted)
+
+    def _mend(self, blocks: Ranges, advance: Advance | None = None) -> int:
+        """Make these blocks the source's; the bytes written."""
+        pair, size = self._pair, self._sb.block_size
+        runs = ranges.cut(blocks, PIECE // size).pairs()
+        return pump.run_all(runs, pump.mending(pair.source.access, pair.destination), size, advance)
 
     # --- the superblock -------------------------------------------------------------------
 
@@ -149,9 +153,7 @@ class Copier:
 
     def _ungrow(self, mirror: Half) -> None:
         """What resize2fs left as large as it was is the source's in every block, as any clone."""
-        blocks = ranges.of_blocks(changes.grown_blocks(self._pair, mirror))
-        work = pump.mending(self._pair.source.access, self._pair.destination)
-        pump.run_all(blocks.pairs(), work, self._sb.block_size)
+        self._mend(ranges.of_blocks(changes.grown_blocks(self._pair, mirror)))
         self.complete()
 
     def _write_boot_block(self) -> None:

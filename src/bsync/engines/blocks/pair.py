@@ -15,7 +15,8 @@ import numpy as np
 from bsync.acquire.block import Device
 from bsync.arrays import Numbers
 from bsync.engines.blocks import access as accesses
-from bsync.engines.blocks.access import Access, Arena, Buffer
+from bsync.engines.blocks.access import Access
+from bsync.engines.blocks.memory import Arena, Buffer
 from bsync.engines.blocks.pump import Run, comparing, run_all, unequal
 from bsync.errors import CopyFailed
 from bsync.filesystems.ext import superblock

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from bsync.arrays import Flags, Numbers
 from bsync.deferred import deferred
 from bsync.engines.blocks import ranges
-from bsync.engines.blocks.access import Access, Buffer, buffer
+from bsync.engines.blocks.access import Access
+from bsync.engines.blocks.memory import Buffer, buffer
 
 WORKERS = 8
 PIECE = 4 << 20  # bytes of the longest run that is moved at once

@@ -38,17 +38,18 @@ def obstacle(sb: Superblock) -> str:
 
 
 def room(sb: Superblock, size: int) -> int:
-    """The most blocks that resize2fs gives a clone of `sb` in `size` bytes: those that fill whole
-    pages of memory, as far as they are known here: where pages are larger it may be less."""
+    """The most blocks that resize2fs gives a clone of `sb` in `size` bytes: whole pages of
+    memory.  Where these are larger than `_PAGE`, it may give less."""
     blocks = size // sb.block_size
     return blocks - blocks % max(1, _PAGE // sb.block_size)
 
 
 def growth_obstacle(sb: Superblock, size: int) -> str:
     """Why a clone of `sb` could not be grown to `size` bytes in place; empty where it can."""
-    if room(sb, size) <= sb.blocks:
+    blocks = room(sb, size)
+    if blocks <= sb.blocks:
         return ""
-    groups = -(-(size // sb.block_size - sb.first_data_block) // sb.blocks_per_group)
+    groups = -(-(blocks - sb.first_data_block) // sb.blocks_per_group)
     per_block = sb.block_size // sb.descriptor_size
     if -(-groups // per_block) > -(-sb.groups // per_block) + sb.reserved_gdt_blocks:
         return "growing it would move its inode tables"
