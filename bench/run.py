@@ -23,14 +23,15 @@ from benchlib.contenders import (
 )
 from benchlib.disks import locked, work_directory
 from benchlib.luns import serving
+from benchlib.memory import Memory
 from benchlib.proc import find_program, signals_as_exceptions
-from benchlib.report import FILES, GROWTH, ISCSI, MAIN, plot, render, write_report
-from benchlib.results import Results, latest, load
+from benchlib.report import FILES, GROWTH, ISCSI, MAIN, RESTED, plot, render, write_report
+from benchlib.results import Case, Results, latest, load
 from make_source import Parameters, add_size_options, parameters_from
 
 PROGRAM = REPOSITORY / ".venv/bin/bsync"
 ROUNDS = 3
-PARTS = (MAIN, FILES, GROWTH, ISCSI)
+PARTS = (MAIN, RESTED, FILES, GROWTH, ISCSI)
 GROWTH_FILES = (10_000, 100_000, 1_000_000)
 QUICK_GROWTH_FILES = (500, 1_000, 5_000)
 MEAN_SMALL_FILE = 4096  # bytes
@@ -100,6 +101,7 @@ def _parts(options: argparse.Namespace) -> tuple[Part, ...]:
     over_iscsi = lun_contenders(options.bsync)
     return (
         Part(MAIN, (source,), contenders),
+        Part(RESTED, (source,), contenders, (Case.FIRST,), memory=Memory.GIVEN_BACK),
         Part(FILES, (source,), files_contenders(options.bsync)),
         Part(GROWTH, small, two),
         Part(ISCSI, (source,), over_iscsi, serving=serving),

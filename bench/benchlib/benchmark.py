@@ -16,9 +16,10 @@ from pathlib import Path
 from benchlib.changes import ChangeCounts, changed_image
 from benchlib.checks import CheckFailed, Comparison, check_clone
 from benchlib.contenders import ARCHIVING, WHOLE, Action, Contender, Job
-from benchlib.disks import allocated_bytes, drop_caches, flush, new_image, used_bytes
+from benchlib.disks import allocated_bytes, flush, new_image, used_bytes
 from benchlib.luns import LunFailed
 from benchlib.machine import describe
+from benchlib.memory import Memory
 from benchlib.proc import CommandFailed
 from benchlib.results import Case, Entry, Failure, Measurement, Results, Setting, Standing, save
 from make_source import Parameters, Summary, make_source
@@ -42,6 +43,7 @@ class Part:
     contenders: tuple[Contender, ...]
     cases: tuple[Case, ...] = tuple(Case)
     serving: Serving = local  # What makes the target image a LUN; gives its locator.
+    memory: Memory = Memory.IN_USE
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ class Turns:
         job = self._images.job(case)
         before = job.source.stat().st_mtime_ns
         with self._part.serving(job.target) as lun:
+            self._part.memory.prepare(job.scratch)
             times = _timed(action, replace(job, lun=lun))
         if job.source.stat().st_mtime_ns != before:
             raise CheckFailed("it wrote to its source")
@@ -158,7 +161,6 @@ def say(text: str) -> None:
 
 
 def _timed(action: Action, job: Job) -> tuple[float, float]:
-    drop_caches()
     start = time.perf_counter()
     alone = action(job)
     flush(job.target)
@@ -223,4 +225,5 @@ def _setting(part: Part, parameters: Parameters, images: Images, conduct: Conduc
         ),
         missing={each.name: each.missing() for each in part.contenders if each.missing()},
         skipped=tuple(each.name for each in part.contenders if each not in chosen),
+        memory=part.memory,
     )

@@ -1,7 +1,8 @@
 """iSCSI in user space: a target (tgt) on the loopback network, and its LUN as a block device.
 
-The target serves an image file as LUN 1 (its LUN 0 is no disk).  It has a port that was free and
-a control socket of its own, so that another tgtd on this machine is not concerned.
+The target serves an image file as LUN 1 (its LUN 0 is no disk), with direct I/O: a second page
+cache is not between a copy and its disk here either.  It has a port that was free and a control
+socket of its own, so that another tgtd on this machine is not concerned.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from bsync.locate import parse
 
 IQN = "iqn.2004-10.org.example:bench"
 ADDRESS = "127.0.0.1"
+SEGMENT = ("MaxRecvDataSegmentLength", "--value", "262144")  # bytes; tgt has 8192 unasked
 START_SECONDS = 15.0
 RETRY_SECONDS = 0.1
 
@@ -63,8 +65,9 @@ def serving(image: Path) -> Iterator[str]:
         with service(command, control.environment):
             _wait_for(control)
             control.tell("target", "new", "--tid", "1", "--targetname", IQN)
-            disk = ("--lun", "1", "--backing-store", str(image))
+            disk = ("--lun", "1", "--backing-store", str(image), "--bsoflags", "direct")
             control.tell("logicalunit", "new", "--tid", "1", *disk)
+            control.tell("target", "update", "--tid", "1", "--name", *SEGMENT)
             control.tell("target", "bind", "--tid", "1", "--initiator-address", "ALL")
             yield f"iscsi://{ADDRESS}:{port}/{IQN}"
     finally:

@@ -12,6 +12,7 @@ from typing import Any
 
 from benchlib.changes import ChangeCounts
 from benchlib.machine import Machine
+from benchlib.memory import Memory
 
 
 class Case(StrEnum):
@@ -76,6 +77,7 @@ class Setting:
     entries: tuple[Entry, ...]
     missing: dict[str, list[str]]
     skipped: tuple[str, ...]
+    memory: Memory | None = None  # None: as the run before left it.
 
 
 @dataclass
@@ -151,6 +153,7 @@ def _setting(data: Mapping[str, Any]) -> Setting:
             Entry(**{**each, "standing": Standing(each["standing"])}) for each in data["entries"]
         ),
         "skipped": tuple(data["skipped"]),
+        "memory": Memory(data["memory"]) if data.get("memory") else None,
     }
     return Setting(**{**data, **known})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,6 +15,7 @@ from benchlib.changes import ChangeCounts
 from benchlib.chart import Panel, draw
 from benchlib.direct_copy import PIECE, copy
 from benchlib.machine import Machine
+from benchlib.memory import Memory
 from benchlib.report import GROWTH, MAIN, plot, render, write_report
 from benchlib.results import (
     Case,
@@ -61,6 +63,15 @@ def test_what_is_kept_is_what_was_found(tmp_path: Path) -> None:
     found.failures.append(Failure("bsync", Case.UNCHANGED, 1, "why"))
     save([found], tmp_path / "results-main-1.json")
     assert load(tmp_path / "results-main-1.json") == [found]
+
+
+def test_the_state_of_the_memory_is_kept_and_said(tmp_path: Path) -> None:
+    found = results()
+    assert "memory: as the run before left it" in render({MAIN: [found]}, "x.svg")
+    found.setting = replace(found.setting, memory=Memory.GIVEN_BACK)
+    save([found], tmp_path / "results-rested-1.json")
+    assert load(tmp_path / "results-rested-1.json") == [found]
+    assert "memory: given back" in render({MAIN: [found]}, "x.svg")
 
 
 def test_the_latest_figures_of_a_part_are_taken(tmp_path: Path) -> None:
