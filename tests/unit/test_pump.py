@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bsync.engines.blocks import pump
+from bsync.engines.blocks.memory import Buffer
 
 
 class Ended(BaseException):
@@ -46,6 +47,21 @@ def test_a_signal_while_a_thread_starts_waits_for_it(monkeypatch: pytest.MonkeyP
         pump.run_all(iter([(0, 1)] * 100), work, 4096)
     assert len(started) == pump.WORKERS
     assert not any(thread.is_alive() for thread in started)
+
+
+def test_a_run_that_is_longer_than_a_buffer_is_done_to_its_end() -> None:
+    done: list[pump.Run] = []
+
+    def work(run: pump.Run, here: Buffer, there: Buffer) -> int:
+        assert len(here) == len(there) == run[1] * 1024
+        done.append(run)
+        return run[1]
+
+    longest = pump.PIECE // 1024
+    assert pump.run_all([(7, 2 * longest + 1), (99_999, 3)], work, 1024) == 2 * longest + 4
+    assert sorted(done) == [
+        (7, longest), (7 + longest, longest), (7 + 2 * longest, 1), (99_999, 3),
+    ]  # fmt: skip
 
 
 def test_the_first_failure_ends_all() -> None:

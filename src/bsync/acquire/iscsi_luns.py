@@ -90,7 +90,7 @@ def luns(locator: IscsiLun, credentials: Credentials | None) -> list[Lun]:
         question |= vars(credentials)
     try:
         result = run(
-            sys.executable, "-I", str(_QUERY), given=json.dumps(question).encode(),
+            sys.executable, "-I", "-S", str(_QUERY), given=json.dumps(question).encode(),
             timeout=2 * _SECONDS, failure=Unavailable,
         )  # fmt: skip
         answer = json.loads(result.output)

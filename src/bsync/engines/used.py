@@ -15,7 +15,7 @@ from bsync.acquire.block import Device
 from bsync.engines.blocks import access as accesses
 from bsync.engines.blocks.access import Access
 from bsync.engines.blocks.memory import Buffer, buffer
-from bsync.engines.blocks.pump import PIECE, Run, Work, comparing, copying, mending, run_all
+from bsync.engines.blocks.pump import Run, Work, comparing, copying, mending, run_all
 from bsync.layout import Extent
 from bsync.unfinished import SECTOR
 from bsync.usage import Usage
@@ -52,7 +52,7 @@ def copy(pair: Pair, usage: Usage, advance: Advance, *, compare: bool) -> int:
     """
     source, destination = pair.source, pair.destination
     size = usage.block_size
-    runs = pieces(usage)
+    runs = all_but_first(usage)
     if compare:
         runs = _differing(pair, runs, advance)
     if not runs and _first_is_same(pair):
@@ -74,17 +74,13 @@ def copy(pair: Pair, usage: Usage, advance: Advance, *, compare: bool) -> int:
 
 def same(pair: Pair, usage: Usage) -> bool:
     """Whether both sides hold the same in the blocks in use."""
-    return _first_is_same(pair) and not _differing(pair, pieces(usage), lambda _: None)
+    return _first_is_same(pair) and not _differing(pair, all_but_first(usage), lambda _: None)
 
 
-def pieces(usage: Usage) -> list[Run]:
-    """All blocks in use but the first, in runs that can be moved at once."""
-    most = PIECE // usage.block_size
-    return [
-        (at, min(most, start + count - at))
-        for start, count in usage.runs
-        for at in range(max(start, 1), start + count, most)
-    ]
+def all_but_first(usage: Usage) -> list[Run]:
+    """The blocks in use but the first of all."""
+    ends = ((max(start, 1), start + count) for start, count in usage.runs)
+    return [(start, end - start) for start, end in ends if end > start]
 
 
 def _differing(pair: Pair, runs: list[Run], advance: Advance) -> list[Run]:

@@ -9,20 +9,20 @@ import numpy as np
 from bsync.arrays import Flags
 from bsync.engines.blocks import ranges
 from bsync.engines.blocks.pair import Half
-from bsync.engines.blocks.pump import PIECE, Run
+from bsync.engines.blocks.pump import Run
 from bsync.engines.blocks.ranges import Ranges
 from bsync.filesystems.ext.groups import structures
 
 _GROUPS = 32  # whose bitmaps are looked at together
 
 
-def pieces(source: Half, gap: int) -> Iterator[Run]:
-    """The blocks in use but for that of the superblock, in runs of at most `PIECE` bytes; gaps
-    of up to `gap` blocks between them are taken along."""
+def runs(source: Half, gap: int) -> Iterator[Run]:
+    """The blocks in use but for that of the superblock; gaps of up to `gap` blocks between them
+    are taken along."""
     sb = source.superblock
     for some in used(source):
         rest = ranges.within(some, sb.first_data_block + 1, sb.blocks)
-        yield from ranges.cut(ranges.bridged(rest, gap), PIECE // sb.block_size).pairs()
+        yield from ranges.bridged(rest, gap).pairs()
 
 
 def used(half: Half) -> Iterator[Ranges]:

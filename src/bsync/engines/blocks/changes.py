@@ -20,7 +20,6 @@ import numpy as np
 from bsync.arrays import Flags, Numbers, Rows
 from bsync.engines.blocks import ranges
 from bsync.engines.blocks.pair import AT_ONCE, Half, Pair
-from bsync.engines.blocks.pump import PIECE
 from bsync.engines.blocks.ranges import Ranges
 from bsync.errors import CopyFailed
 from bsync.filesystems.ext import blockwise, maps
@@ -39,10 +38,14 @@ _NONE = np.zeros(0, np.int64)
 class Changes:
     """What a synchronisation has to do."""
 
-    blocks: Ranges  # to be compared, and written where they differ
+    differing: Ranges  # to be written
+    doubtful: Ranges  # to be compared, and written where they differ; none of `differing`
     files: int
     deleted: int
     only_growth: bool  # nothing differs but what growing the mirror did
+
+    def __bool__(self) -> bool:
+        return bool(len(self.differing) or len(self.doubtful))
 
 
 def comparable(source: Half, mirror: Half) -> bool:
@@ -258,17 +261,19 @@ class _Search:
         own = self._own_contents(watched.of(~of_journal))
         moved = blocks_of(self._pair, changed)
         late = blocks_of(self._pair, np.setdiff1d(self._racy.numbers(), changed))
-        stale = self._pair.differing_in(ranges.cut(late, PIECE // self._sb.block_size).pairs())
+        stale = self._pair.differing_in(late.pairs())
         tables = np.concatenate([_NONE, *self._tables])
         fixed = self._pair.differing(self.fixed())
         logical = bool(
             len(own) or len(moved) or len(stale) or len(journal)
             or self._rows_differ or self._deleted
         )  # fmt: skip
-        single = ranges.of_blocks(np.concatenate([stale, tables, fixed, own]))
+        doubtful = _union([moved, journal])
+        single = np.concatenate([stale, tables, fixed, own])
+        differing = ranges.of_blocks(single[~ranges.holding(doubtful, single)])
         files = int((changed >= table.FIRST_ORDINARY).sum()) + int(table.ROOT in changed)
-        found = _union([moved, journal, single])
-        return Changes(found, files, self._deleted, self._grown and not logical)
+        only_growth = self._grown and not logical
+        return Changes(differing, doubtful, files, self._deleted, only_growth)
 
     def _watched_runs(self, changed: Numbers) -> Runs:
         """The data of unchanged inodes whose contents are always compared."""

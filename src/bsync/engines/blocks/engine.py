@@ -18,7 +18,7 @@ import numpy as np
 from bsync.engines.blocks import bitmaps, changes, pump, ranges, reflink
 from bsync.engines.blocks.changes import Changes
 from bsync.engines.blocks.pair import Half, Pair, half
-from bsync.engines.blocks.pump import PIECE, Work
+from bsync.engines.blocks.pump import Work
 from bsync.engines.blocks.ranges import Ranges
 from bsync.engines.rsync import Transfer
 from bsync.filesystems.ext import blockwise, groups, rows, superblock
@@ -61,7 +61,7 @@ class Copier:
             return
         found = changes.find(self._pair, mirror)
         self._changes = found
-        unchanged = found.only_growth if self._is_grown(mirror) else not len(found.blocks)
+        unchanged = found.only_growth if self._is_grown(mirror) else not found
         self.idle = unchanged and self._alike(mirror)
 
     def _is_grown(self, mirror: Half) -> bool:
@@ -110,19 +110,20 @@ class Copier:
         fresh = self._way is Way.FRESH
         work: Work = pump.copying(*ends) if fresh else pump.mending(*ends)
         gap = _NEAR // self._sb.block_size if fresh else 0
-        pieces = bitmaps.pieces(pair.source, gap)
-        return pump.run_all(pieces, work, self._sb.block_size, advance)
+        return pump.run_all(bitmaps.runs(pair.source, gap), work, self._sb.block_size, advance)
 
     def _synchronise(self, found: Changes, advance: Advance) -> Transfer:
         """In any order: while the superblock says that it is being written, nobody mounts it."""
-        written = self._mend(found.blocks, advance)
+        pair, size = self._pair, self._sb.block_size
+        replacing = pump.replacing(pair.source.access, pair.destination)
+        written = pump.run_all(found.differing.pairs(), replacing, size)
+        written += self._mend(found.doubtful, advance)
         return Transfer(files=found.files, transferred=written, deleted=found.deleted)
 
     def _mend(self, blocks: Ranges, advance: Advance | None = None) -> int:
         """Make these blocks the source's; the bytes written."""
-        pair, size = self._pair, self._sb.block_size
-        runs = ranges.cut(blocks, PIECE // size).pairs()
-        return pump.run_all(runs, pump.mending(pair.source.access, pair.destination), size, advance)
+        work = pump.mending(self._pair.source.access, self._pair.destination)
+        return pump.run_all(blocks.pairs(), work, self._sb.block_size, advance)
 
     # --- the superblock -------------------------------------------------------------------
 
@@ -178,4 +179,4 @@ def same(pair: Pair) -> bool:
     mirror = half(pair.destination)
     grown = mirror.superblock.blocks > pair.source.superblock.blocks
     spared = changes.grown_blocks(pair, mirror) if grown else np.zeros(0, np.int64)
-    return pair.same_in(bitmaps.pieces(pair.source, 0), spared)
+    return pair.same_in(bitmaps.runs(pair.source, 0), spared)

@@ -17,7 +17,7 @@ from bsync.arrays import Numbers
 from bsync.engines.blocks import access as accesses
 from bsync.engines.blocks.access import Access
 from bsync.engines.blocks.memory import Arena, Buffer
-from bsync.engines.blocks.pump import Run, comparing, run_all, unequal
+from bsync.engines.blocks.pump import Run, comparing, cut, run_all, unequal
 from bsync.errors import CopyFailed
 from bsync.filesystems.ext import superblock
 from bsync.filesystems.ext.groups import Groups, read_groups
@@ -85,7 +85,8 @@ class Pair:
             if len(np.setdiff1d(blocks, spared)):
                 differs.set()
 
-        self._compare(takewhile(lambda _: not differs.is_set(), runs), tell)
+        pieces = cut(runs, self.destination.block_size)
+        self._compare(takewhile(lambda _: not differs.is_set(), pieces), tell)
         return not differs.is_set()
 
     def _compare(self, runs: Iterable[Run], tell: Callable[[Numbers], None]) -> None:

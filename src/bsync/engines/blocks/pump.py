@@ -27,12 +27,21 @@ Work = Callable[[Run, Buffer, Buffer], int]
 def run_all(
     runs: Iterable[Run], work: Work, block_size: int, advance: Advance | None = None
 ) -> int:
-    """Do `work` for every run, in several threads, each with two buffers of its own.
+    """Do `work` for every run, in several threads, each with two buffers of its own; a run that
+    is longer than these is cut.
 
     Calls `advance` with the bytes of the runs that are done; returns the sum of what `work`
     gave.  The first failure ends all of it, and is raised; so does a signal's exception.
     """
-    return _Pump(iter(runs), work, block_size).drain(advance or _nobody)
+    return _Pump(cut(runs, block_size), work, block_size).drain(advance or _nobody)
+
+
+def cut(runs: Iterable[Run], block_size: int) -> Iterator[Run]:
+    """The same blocks in runs of at most `PIECE` bytes."""
+    longest = PIECE // block_size
+    for first, count in runs:
+        for at in range(0, count, longest):
+            yield first + at, min(longest, count - at)
 
 
 def _nobody(done: int) -> None:
@@ -104,6 +113,17 @@ def copying(source: Access, destination: Access) -> Work:
             destination.write(first + start, data)
             written += len(data)
         return written
+
+    return work
+
+
+def replacing(source: Access, destination: Access) -> Work:
+    """Write what the source holds, where something else is known to stand."""
+
+    def work(run: Run, here: Buffer, _there: Buffer) -> int:
+        source.read(run[0], here)
+        destination.write(run[0], here)
+        return len(here)
 
     return work
 

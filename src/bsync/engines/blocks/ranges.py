@@ -76,6 +76,13 @@ def within(ranges: Ranges, begin: int, end: int) -> Ranges:
     return Ranges(start, stop - start)
 
 
+def holding(ranges: Ranges, blocks: Numbers) -> Flags:
+    """Which of `blocks` are in one of the runs."""
+    before = np.searchsorted(ranges.start, blocks, "right") - 1
+    end = np.append(ranges.start + ranges.length, 0)  # the last: of what is before all runs
+    return np.asarray(blocks < end[before])
+
+
 def bridged(ranges: Ranges, gap: int) -> Ranges:
     """The same runs, and gaps of up to `gap` blocks between them."""
     if not len(ranges):

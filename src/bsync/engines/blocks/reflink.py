@@ -46,7 +46,7 @@ def _both_files(*descriptors: int) -> bool:
 
 def _copy_head(pair: Pair) -> None:
     source, last = pair.source, _HEAD // pair.source.access.block_size
-    pieces = takewhile(lambda run: run[0] < last, bitmaps.pieces(source, 0))
-    runs = ((first, min(count, last - first)) for first, count in pieces)
+    used = takewhile(lambda run: run[0] < last, bitmaps.runs(source, 0))
+    runs = ((first, min(count, last - first)) for first, count in used)
     run_all(runs, copying(source.access, pair.destination), source.access.block_size)
     pair.destination.flush()
