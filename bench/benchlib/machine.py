@@ -42,12 +42,18 @@ def describe(work: Path, bsync: str) -> Machine:
     return Machine(
         processor=_field(Path("/proc/cpuinfo"), "model name") or platform.machine(),
         cores=len(os.sched_getaffinity(0)),
-        memory_gib=round(int(_field(Path("/proc/meminfo"), "MemTotal").split()[0]) / 2**20, 1),
+        memory_gib=round(memory_bytes("MemTotal") / 2**30, 1),
         kernel=f"{platform.system()} {platform.release()} {platform.machine()}",
         file_system=_file_system(work),
         python=platform.python_version(),
         tools={"bsync": _version((bsync, "--version")), **tools},
     )
+
+
+def memory_bytes(name: str) -> int:
+    """What /proc/meminfo says under this name, in bytes (proc_meminfo(5)); 0: nothing."""
+    words = _field(Path("/proc/meminfo"), name).split()
+    return int(words[0]) << 10 if words else 0
 
 
 def _field(path: Path, name: str) -> str:

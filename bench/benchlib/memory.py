@@ -15,12 +15,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from benchlib.disks import drop_caches, new_image
+from benchlib.machine import memory_bytes
 
 FILLER = "filler.img"
 SPARE = 3 << 30  # Bytes that stay free: nobody is to begin with having to make room.
 RETURN_SECONDS = 45.0  # Half as long makes a copy through the page cache faster.
 PIECE = 1 << 20
-MEMORY_INFO = Path("/proc/meminfo")
 
 
 class Memory(StrEnum):
@@ -41,7 +41,7 @@ class Memory(StrEnum):
 def _fill_page_cache(filler: Path) -> None:
     """Let the page cache be full of what nobody wants, as on a machine that runs for long: a
     file without a block, which costs the disk nothing."""
-    size = _available() - SPARE
+    size = memory_bytes("MemAvailable") - SPARE
     if size < PIECE:
         return
     new_image(filler, size)
@@ -64,10 +64,3 @@ def _read(descriptor: int, share: range) -> None:
 def _shares(size: int, workers: int) -> list[range]:
     step = -(-size // workers // PIECE) * PIECE
     return [range(at, min(at + step, size), PIECE) for at in range(0, size, step)]
-
-
-def _available() -> int:
-    for line in MEMORY_INFO.read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) << 10
-    return 0

@@ -91,11 +91,14 @@ def test_other_features_go_by_files_and_the_plan_says_why(lab: Lab, name: str) -
     synchronised(lab, source, target)
 
 
-def test_an_external_journal_is_refused(lab: Lab) -> None:
+@pytest.mark.parametrize("engine", ["auto", "files"])
+def test_an_external_journal_is_refused(lab: Lab, engine: str) -> None:
     journal = lab.image("journal.img", 8 * MIB)
     source, target = lab.image("source.img", 16 * MIB), lab.image("target.img", 16 * MIB)
     with lab.attached(journal) as device:
         call("mke2fs", "-q", "-O", "journal_dev", "-b", "4096", device)
         lab.make(source, None, "mke2fs", "-q", "-t", "ext4", "-b", "4096", "-J", f"device={device}")
-    assert "journal is on another device" in lab.bsync(source, target, status=3).err
+    option = ("--engine", engine)
+    assert "journal is on another device" in lab.bsync(*option, source, target, status=3).err
+    assert "holds jbd" in lab.bsync(*option, journal, target, status=3).err
     assert not target.read_bytes().strip(b"\0")

@@ -218,17 +218,6 @@ def test_features_that_files_do_not_carry_are_refused(lab: Lab, feature: str) ->
     assert "0 bytes transferred" in lab.bsync("--engine", "raw", source, target).out
 
 
-def test_external_journal_is_refused(lab: Lab) -> None:
-    journal = lab.image("journal.img", 8 * MIB)
-    source, target = lab.image("source.img", 16 * MIB), lab.image("target.img", 16 * MIB)
-    with lab.attached(journal) as device:
-        call("mke2fs", "-q", "-O", "journal_dev", "-b", "4096", device)
-        lab.make(source, None, "mke2fs", "-q", "-t", "ext4", "-b", "4096", "-J", f"device={device}")
-    assert "journal is on another device" in lab.bsync(source, target, status=3).err
-    assert "holds jbd" in lab.bsync(journal, target, status=3).err
-    assert not target.read_bytes().strip(b"\0")
-
-
 def test_multiple_mount_protection_is_kept(lab: Lab) -> None:
     """Whoever opens it writable waits for a few of its intervals, so that one is kept too."""
     source = made(lab, 16 * MIB, "-t ext4 -O mmp -E mmp_update_interval=1", "")

@@ -120,16 +120,8 @@ def test_a_hole_in_the_export_itself_is_refused(lab: Lab) -> None:
         ledger_in(lab) as ledger,
         attached(ledger, lun(target.word), None, writable=True) as found,
     ):
-        call(
-            "fallocate",
-            "--punch-hole",
-            "--offset",
-            "0",
-            "--length",
-            "4096",
-            found.export.path,
-            ok=(1,),
-        )
+        hole = ("--offset", "0", "--length", "4096")
+        call("fallocate", "--punch-hole", *hole, found.export.path, ok=(1,))
     assert image.read_bytes() == b"x" * SIZE
 
 
