@@ -16,7 +16,9 @@ from rig import Rig
 from small_disks import disk
 from volumes import VolumeGroup, volume_group
 
-EXT4 = ("mke2fs", "-q", "-t", "ext4", "-U", "11111111-2222-3333-4444-555555555555")
+# Made whole at once: else the kernel goes on making it while it is mounted, between two runs.
+_WHOLE = ("-E", "lazy_itable_init=0,lazy_journal_init=0")
+EXT4 = ("mke2fs", "-q", "-t", "ext4", "-U", "11111111-2222-3333-4444-555555555555", *_WHOLE)
 
 
 def digest(device: str) -> str:
