@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 from bsync.deferred import deferred
@@ -151,6 +152,14 @@ def require(programs: Collection[str]) -> None:
 def installed(program: str) -> bool:
     """Whether `program` is on this machine."""
     return shutil.which(program, path=_search_path()) is not None
+
+
+def loaded(module: str, brings: Path) -> bool:
+    """Whether what the kernel's module brings is there, once it has been asked to load it: where
+    no systemd makes the nodes of modules beforehand, nothing else does."""
+    if not brings.exists() and installed("modprobe"):
+        run("modprobe", "--quiet", module, ok=range(256), failure=Unavailable)
+    return brings.exists()
 
 
 def _missing(programs: Collection[str]) -> Unavailable:

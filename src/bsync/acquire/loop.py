@@ -16,12 +16,15 @@ import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from bsync.errors import Unavailable, Unreleased
 from bsync.layout import Extent
 from bsync.ledger import Facts, Ledger
+from bsync.run import loaded
 
+_CONTROL = Path("/dev/loop-control")
 _CTL_GET_FREE, _CONFIGURE, _GET_STATUS, _CLR_FD = 0x4C82, 0x4C0A, 0x4C05, 0x4C01
 _READ_ONLY, _AUTOCLEAR, _DIRECT_IO = 1, 4, 16
 _INFO = struct.Struct("=QQQQQIIII64s64s32sQQ")
@@ -148,8 +151,9 @@ def _status(descriptor: int) -> LoopStatus | None:
 
 def _free_device() -> str:
     """The first loop device that is not attached, made by the kernel if need be."""
+    loaded("loop", _CONTROL)
     try:
-        with _opened("/dev/loop-control") as control:
+        with _opened(str(_CONTROL)) as control:
             return f"/dev/loop{fcntl.ioctl(control, _CTL_GET_FREE)}"
     except OSError as error:
         raise Unavailable(

@@ -25,7 +25,7 @@ from bsync.acquire.watchdog import PATIENCE
 from bsync.errors import CopyFailed, Refused, Unavailable, Unreleased
 from bsync.ledger import Facts, Ledger
 from bsync.locate import IscsiLun
-from bsync.run import installed, run
+from bsync.run import installed, loaded, run
 
 _LOG = "see what iscsid says in the system's log"
 _SESSIONS = Path("/sys/class/iscsi_session")
@@ -237,11 +237,7 @@ def attached(ledger: Ledger, locator: IscsiLun, credentials: Credentials | None)
 
 def available() -> bool:
     """Whether this kernel has an iSCSI initiator, and open-iscsi is there to use it."""
-    if not installed("iscsiadm"):
-        return False
-    if not _TRANSPORT.exists() and installed("modprobe"):
-        run("modprobe", "--quiet", "iscsi_tcp", ok=range(256), failure=Unavailable)
-    return _TRANSPORT.exists()
+    return installed("iscsiadm") and loaded("iscsi_tcp", _TRANSPORT)
 
 
 def _disk(session: Session, locator: IscsiLun) -> Disk:

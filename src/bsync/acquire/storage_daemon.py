@@ -45,7 +45,7 @@ from bsync.acquire.qmp import Ended, Monitor, Refusal, Silence
 from bsync.acquire.watchdog import PATIENCE, Watchdog
 from bsync.errors import BsyncError, CopyFailed, Refused, Unavailable, Unreleased
 from bsync.ledger import Facts, Ledger
-from bsync.run import Service, start
+from bsync.run import Service, loaded, start
 
 PASSWORD = "password"  # a node's options name its password so
 DIRECT_IO = {"read-only": True, "writable": False}  # may a loop device over an export have it?
@@ -111,6 +111,7 @@ class StorageDaemon:
         os.close(os.open(self.target, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o600))
         if self._node.twice and nbd.library():
             self._meeting = Meeting(self._socket)
+        loaded("fuse", Path("/dev/fuse"))
         self._monitor = self._start(self._node.seconds)
         try:
             self._monitor.greet()
