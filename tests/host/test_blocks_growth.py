@@ -26,6 +26,31 @@ def test_a_source_that_was_grown(lab: Lab) -> None:
     assert_same_blocks(source, target)
 
 
+@pytest.mark.parametrize("size", [BARE_SIZE, 40 * MIB])
+@pytest.mark.parametrize(
+    ("made", "change"),
+    [
+        ("-I 128 -O ^flex_bg,^metadata_csum", "tune2fs -I 256 {}"),
+        ("-O 64bit", "resize2fs -s {}"),
+        ("-O 64bit", "resize2fs {} 8M"),
+    ],
+)
+def test_a_source_whose_geometry_changed(lab: Lab, made: str, change: str, size: int) -> None:
+    """It stays a source of clones by blocks, all of which may lie elsewhere now."""
+    source, target = lab.image("source.img", BARE_SIZE), lab.image("target.img", size)
+    lab.make(source, None, "mke2fs", "-q", "-t", "ext4", "-b", "1024", *made.split())
+    with lab.mounted(source) as tree:
+        (tree / "file").write_bytes(os.urandom(MIB))
+    lab.bsync(source, target)
+    call("e2fsck", "-f", "-p", source, ok=(0, 1))
+    call(*change.format(source).split())
+    assert "by blocks (only what changed)" in lab.bsync("plan", source, target).out
+    synchronised(lab, source, target)
+    lab.assert_clean(target)
+    if size == BARE_SIZE:
+        assert_same_blocks(source, target)
+
+
 @pytest.mark.parametrize("kind", ["ext2", "ext3", "ext4"])
 def test_a_clone_on_a_larger_place_grows_and_still_synchronises(lab: Lab, kind: str) -> None:
     source, target = bare(lab, kind), lab.image("target.img", 40 * MIB)

@@ -49,7 +49,9 @@ class Changes:
 
 
 def comparable(source: Half, mirror: Half) -> bool:
-    """Whether the groups that both have lie at the same places."""
+    """Whether the groups that both have are alike, and lie at the same places."""
+    if not blockwise.same_geometry(source.superblock, mirror.superblock):
+        return False
     shared = min(len(source.groups), len(mirror.groups))
     one, other = source.groups, mirror.groups
     columns = ("block_bitmap", "inode_bitmap", "inode_table")

@@ -58,10 +58,16 @@ def growth_obstacle(sb: Superblock, size: int) -> str:
 
 def is_clone(sb: Superblock, there: Superblock) -> bool:
     """Whether `there` began as a copy of the blocks of `sb`, or of what it was then: made at the
-    same time, with the same geometry."""
+    same time."""
+    return (sb.made, sb.hash_seed) == (there.made, there.hash_seed)
+
+
+def same_geometry(sb: Superblock, there: Superblock) -> bool:
+    """Whether groups, descriptors and inodes are as large on both (tune2fs and resize2fs can
+    change the last two)."""
     names = (
-        "made", "hash_seed", "block_size", "first_data_block", "blocks_per_group",
-        "inodes_per_group", "inode_size", "descriptor_size",
+        "block_size", "first_data_block", "blocks_per_group", "inodes_per_group", "inode_size",
+        "descriptor_size",
     )  # fmt: skip
     return all(getattr(sb, name) == getattr(there, name) for name in names)
 
