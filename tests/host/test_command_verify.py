@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from aftermath import changed_mirror
 from lab import MIB, Lab, call, digest
-from small_disks import DISK_SIZE, disk, overwrite
+from small_disks import DISK_SIZE, bare, disk, overwrite
 
 Change = Callable[[Lab, Path], None]
 
@@ -137,6 +138,18 @@ def test_a_marked_disk_is_found(lab: Lab, mirrors: tuple[Path, Path]) -> None:
     run = lab.bsync("verify", mirrors[0], target, status=6)
     assert "marked as an incomplete clone" in run.out
     assert "INCOMPLETE CLONE" in lab.bsync("inspect", target).out
+
+
+@pytest.mark.engine("blocks")
+@pytest.mark.parametrize("kind", ["ext2", "ext4"])
+def test_a_mirror_whose_synchronisation_was_cut_off(lab: Lab, kind: str) -> None:
+    """It cannot be mounted, which is no reason to fail."""
+    case = changed_mirror(lab, bare(lab, kind))
+    lab.faulty("after-superblock", 1, "KILL", case.source, case.before)
+    lab.bsync("recover")
+    lab.assert_all_goes()
+    run = lab.bsync("verify", case.source, case.before, status=6)
+    assert run.out == "the whole device: is marked as an incomplete clone\n"
 
 
 def test_many_changes_are_all_listed(lab: Lab, mirrors: tuple[Path, Path]) -> None:
