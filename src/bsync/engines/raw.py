@@ -2,13 +2,13 @@
 
 Both sides are read and compared, so that a second run writes nothing and a sparse
 destination stays sparse where the source holds zeroes.  dd(1) could do neither.
-The first piece is erased before anything else changes, and comes last: until then only our
-own mark stands at the beginning.
+The first piece is erased before anything else changes, and comes last, and of it its first block:
+until then our own mark stands at the beginning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from bsync.acquire.block import Device
 from bsync.layout import Extent
@@ -16,6 +16,7 @@ from bsync.unfinished import SECTOR
 from bsync.units import MIB
 
 PIECE = 4 * MIB
+_BLOCK = 4096  # bytes that a disk writes whole or not at all
 
 
 def copy(
@@ -25,18 +26,15 @@ def copy(
     """Make the bytes of `there` those of `here`.  Returns how many bytes were written."""
     written = 0
     offsets = range(0, here.size, PIECE)
-    for offset, data in _differing(source, here, destination, there, offsets[1:]):
-        advance(offset)
-        if data:
-            if not written:
-                _erase(destination, Extent(there.start, min(PIECE, here.size)))
+    for offset, data in _differing(source, here, destination, there, [*offsets[1:], *offsets[:1]]):
+        advance(offset or here.size)
+        if data and not written:
+            _erase(destination, Extent(there.start, min(PIECE, here.size)))
+        if data and not offset:
+            _put_beginning(destination, there.start, data)
+        elif data:
             destination.write(there.start + offset, data)
-            written += len(data)
-    destination.flush()
-    for _, data in _differing(source, here, destination, there, offsets[:1]):
-        destination.write(there.start, data)
         written += len(data)
-    advance(here.size)
     return written
 
 
@@ -47,7 +45,7 @@ def same(source: Device, here: Extent, destination: Device, there: Extent) -> bo
 
 
 def _differing(
-    source: Device, here: Extent, destination: Device, there: Extent, offsets: range
+    source: Device, here: Extent, destination: Device, there: Extent, offsets: Sequence[int]
 ) -> Iterator[tuple[int, bytes]]:
     """Of every piece its offset, and the source's bytes where the destination's differ."""
     for offset in offsets:
@@ -57,6 +55,17 @@ def _differing(
         yield offset, b"" if equal else data
 
 
+def _put_beginning(destination: Device, start: int, data: bytes) -> None:
+    """The first piece, once all others are on the disk, and what replaces our mark last."""
+    destination.write(start + _BLOCK, data[_BLOCK:])
+    destination.flush()
+    destination.write(start, data[:_BLOCK])
+
+
 def _erase(destination: Device, extent: Extent) -> None:
-    destination.write(extent.start, SECTOR.ljust(extent.size, b"\0")[: extent.size])
+    """The first piece, our mark first of all."""
+    erased = SECTOR.ljust(extent.size, b"\0")[: extent.size]
+    destination.write(extent.start, erased[:_BLOCK])
+    destination.flush()
+    destination.write(extent.start + _BLOCK, erased[_BLOCK:])
     destination.flush()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import write_log
 from aftermath import Case, blank, changed_mirror
 from lab import MIB, call
 from rig import Rig
-from small_disks import DISK_SIZE, bare, disk
+from small_disks import BARE_SIZE, DISK_SIZE, bare, copied, disk, overwrite
 
 OUT = Path("/out")
 
@@ -37,7 +38,7 @@ def recorded(rig: Rig, name: str, case: Case) -> None:
     target, log = rig.disk(0), rig.disk(1)
     rig.put(case.before, target)
     with logging(target, log, case.before.stat().st_size) as device:
-        rig.bsync("--yes", *case.words, case.source, device)
+        rig.bsync(*case.words, case.source, device)
     folder = OUT / name
     folder.mkdir()
     shutil.copy(case.source, folder / "source.img")
@@ -59,6 +60,33 @@ def test_a_first_clone(rig: Rig, engine: str) -> None:
 def test_a_synchronisation(rig: Rig, engine: str) -> None:
     rig.engine = engine
     recorded(rig, f"later-{engine}", changed_mirror(rig, disk(rig)))
+
+
+@pytest.mark.parametrize("engine", ["blocks", "files"])
+def test_a_clone_in_place_of_others(rig: Rig, engine: str) -> None:
+    rig.engine = engine
+    case = Case(disk(rig), disk(rig, "before.img"), ("--yes",))
+    recorded(rig, f"other-{engine}", case)
+
+
+def raw_copy(rig: Rig, name: str) -> Path:
+    """An image of something that bsync copies byte by byte."""
+    image = rig.image(name, BARE_SIZE)
+    call("mkfs.vfat", "-i", "12345678", image)
+    overwrite(image, 1 * MIB, os.urandom(9 * MIB))
+    return image
+
+
+def test_raw_copies(rig: Rig) -> None:
+    case = Case(raw_copy(rig, "source.img"), rig.image("blank.img", BARE_SIZE), ("--raw",))
+    recorded(rig, "first-raw", case)
+    before = copied(case.source, "before.img")
+    for place in (MIB, 2 * MIB, 9 * MIB):
+        overwrite(case.source, place, os.urandom(300_000))
+    recorded(rig, "later-raw", Case(case.source, before, ("--raw",)))
+    call("cp", case.source, before)
+    overwrite(before, 2 * MIB, os.urandom(MIB))
+    recorded(rig, "later-raw-beginning", Case(case.source, before, ("--raw",)))
 
 
 def test_a_clone_that_grows(rig: Rig) -> None:
