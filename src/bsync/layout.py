@@ -176,7 +176,7 @@ class Disk:
     sector_size: int
     table: Table
     boot_code: bytes  # the first 446 bytes
-    gap: bytes  # what follows the MBR before the first partition, trailing zeroes cut
+    gap: bytes  # what follows the MBR before the first partition, trailing sectors of zeroes cut
     gap_size: int  # bytes that may stand there
     incomplete: bool = False  # its boot code says so
 

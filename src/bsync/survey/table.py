@@ -29,6 +29,7 @@ from bsync.survey.filesystem import content_of
 from bsync.units import MIB
 
 _GAP_LIMIT = 16 * MIB  # no boot loader keeps more before the first partition
+_BOOT_SECTOR = 512  # bytes in which boot loaders count, whatever the disk's sectors are
 _MAX_LOGICAL = 256  # records; a longer chain is a loop or no table
 
 
@@ -48,10 +49,17 @@ def disk_of(device: Device) -> Disk:
         device.sector_size,
         table,
         boot_code,
-        device.read(SIGNATURE_END, min(gap_size, _GAP_LIMIT)).rstrip(b"\0"),
+        _kept(device.read(SIGNATURE_END, min(gap_size, _GAP_LIMIT))),
         gap_size,
         is_disarmed(boot_code),
     )
+
+
+def _kept(gap: bytes) -> bytes:
+    """The sectors of a gap up to the last that is not all zeroes: zeroes at the end of that one
+    belong to the boot loader, too."""
+    size = len(gap.rstrip(b"\0"))
+    return gap[: -(-size // _BOOT_SECTOR) * _BOOT_SECTOR]
 
 
 def _table(device: Device) -> Table:
