@@ -90,19 +90,19 @@ class Disk:
         """Bring `image`, which is as the disk was at first, to what the disk may be when its
         power goes in an interval: `share` of what came after the flush has arrived."""
         with self._log.open("rb") as log, image.open("r+b") as disk:
-            for number in range(interval + 1):
-                for write in self._intervals[number]:
+            for number, told in enumerate(self._intervals[: interval + 1]):
+                for write in told:
                     certain = number < interval or write.lasts
-                    for piece in range(0, write.size, _PIECE):
+                    for at in range(0, write.size, _PIECE):
                         if certain or random.random() < share:
-                            size = min(_PIECE, write.size - piece)
-                            data = (
-                                bytes(size)
-                                if write.discards
-                                else _at(log, write.data + piece, size)
-                            )
-                            disk.seek(write.start + piece)
-                            disk.write(data)
+                            disk.seek(write.start + at)
+                            disk.write(_piece(write, at, log))
+
+
+def _piece(write: Write, at: int, log: BinaryIO) -> bytes:
+    """What stands from byte `at` of a write on; zeroes where it is discarded."""
+    size = min(_PIECE, write.size - at)
+    return bytes(size) if write.discards else _at(log, write.data + at, size)
 
 
 def _between_flushes(found: Iterator[Write]) -> Iterator[list[Write]]:
