@@ -129,7 +129,7 @@ def _planning(function: _Command) -> _Command:
         click.option(
             "--checksum",
             is_flag=True,
-            help="Compare by contents, not by what times and inodes say (say, after a crash).",
+            help="Compare by contents, not by what times and inodes say: after a crash, for one.",
         ),
         click.option(
             "--no-grow",

@@ -13,6 +13,7 @@ from pathlib import Path
 from lab import MIB, Lab, call, wait_until
 
 from bsync import ledger as ledgers
+from bsync.acquire.nbd import Channel
 from bsync.acquire.storage_daemon import DIRECT_IO
 from bsync.ledger import Ledger
 
@@ -49,6 +50,19 @@ def environments(part: str) -> list[str]:
             if part.encode() in (process / "environ").read_bytes():
                 found.append(process.name)
     return found
+
+
+def put(channel: Channel, number: int, contents: bytes) -> None:
+    """Write a block past FUSE."""
+    view = memoryview(bytearray(contents))
+    assert channel.pwritev([view], number * BLOCK) == len(contents)
+
+
+def got(channel: Channel, number: int) -> bytes:
+    """A block, read past FUSE."""
+    room = bytearray(BLOCK)
+    assert channel.preadv([memoryview(room)], number * BLOCK) == BLOCK
+    return bytes(room)
 
 
 @contextlib.contextmanager

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exports import BLOCK, SIZE, block, ledger_in, loop_over
+from exports import BLOCK, SIZE, block, got, ledger_in, loop_over, put
 from lab import Lab, digest
 from loopback_target import serving
 
 from bsync.acquire import nbd
 from bsync.acquire.iscsi_user import attached
 from bsync.acquire.marked import marked
-from bsync.acquire.nbd import Channel, Shortcut
+from bsync.acquire.nbd import Shortcut
 from bsync.acquire.storage_daemon import Export, Node, StorageDaemon, exported
 from bsync.errors import CopyFailed, Unavailable
 from bsync.locate import IscsiLun, parse
@@ -50,17 +50,6 @@ def lun(lab: Lab, image: Path) -> Iterator[Export]:
 def shortcut_of(export: Export) -> Shortcut:
     assert export.shortcut is not None
     return export.shortcut
-
-
-def put(channel: Channel, number: int, contents: bytes) -> None:
-    view = memoryview(bytearray(contents))
-    assert channel.pwritev([view], number * BLOCK) == len(contents)
-
-
-def got(channel: Channel, number: int) -> bytes:
-    room = bytearray(BLOCK)
-    assert channel.preadv([memoryview(room)], number * BLOCK) == BLOCK
-    return bytes(room)
 
 
 def test_both_ways_see_the_same(lun: Export) -> None:

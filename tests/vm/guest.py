@@ -29,6 +29,13 @@ TREE: Final = Path(__file__).resolve().parents[2]
 CUT: Final = -signal.SIGKILL
 """The status of a run whose power was cut."""
 
+PYTEST: Final = (
+    *("python3", "-m", "pytest", "-c", "pyproject.toml"),
+    "--confcutdir=tests/vm/guest",  # the tiers' are the host's
+    *("-p", "no:cacheprovider", "--basetemp=/var/tmp/tests", "--color=no"),
+)
+"""The guest's pytest."""
+
 _BOOT_LIMIT: Final = 150.0  # seconds; it takes 5, or 15 while the machine is busy
 _ATTEMPTS: Final = 2  # under emulation one boot in a few dozen hangs
 _TAIL_LINES: Final = 60  # a kernel that dies needs most of them

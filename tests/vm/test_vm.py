@@ -25,7 +25,7 @@ import machine
 import pytest
 from debian_disk import HOME, ROOT, debian_disk
 from debian_disk import MARKER as BOOTED
-from guest import CUT, GuestFailed, Result, disk, run, tail
+from guest import CUT, PYTEST, GuestFailed, Result, disk, run, tail
 
 GIB = 1 << 30
 FOLDER = "tests/vm/guest"
@@ -123,10 +123,8 @@ class Bench:
 
     def _pytest(self, disks: Sequence[Path], *words: str, cut: str = "") -> Result:
         command = [
-            *("env", f"BSYNC_POWER_CUT={cut}", "python3", "-m", "pytest"),
-            *("-c", "pyproject.toml", f"--confcutdir={FOLDER}"),  # the tiers' are the host's
-            *("-p", "no:cacheprovider", "--basetemp=/var/tmp/tests"),
-            *("--junit-xml=/out/results.xml", "--durations=10", "--color=no", "-v"),
+            *("env", f"BSYNC_POWER_CUT={cut}", *PYTEST),
+            *("--junit-xml=/out/results.xml", "--durations=10", "-v"),
             *(["--capture=no"] if cut else []),
             *words,
         ]

@@ -13,7 +13,7 @@ from random import Random
 
 import pytest
 from aftermath import Case, aftermath
-from guest import disk, run, tail
+from guest import PYTEST, disk, run, tail
 from lab import Lab, digest
 from small_disks import copied
 from write_log import Disk
@@ -32,9 +32,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the guest has kept, a folder for each clone."""
     folder = tmp_path_factory.mktemp("recordings")
     disks = [disk(folder / f"disk{number}.img", GIB) for number in range(2)]
-    command = ["python3", "-m", "pytest", "-c", "pyproject.toml", "-p", "no:cacheprovider"]
-    command += ["--confcutdir=tests/vm/guest", "--basetemp=/var/tmp/tests", "--color=no", MODULE]
-    result = run(command, disks=disks, keep=folder / "out")
+    result = run([*PYTEST, MODULE], disks=disks, keep=folder / "out")
     assert result.status == 0, f"{result.output}\n{tail('console', result.log)}"
     for image in disks:
         image.unlink()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import targets
-from exports import BLOCK, block, ledger_in, loop_over
+from exports import BLOCK, block, got, ledger_in, loop_over, put
 from lab import MIB, call, digest
 from midcopy import Copy, material, struck
 from rig import Rig
@@ -66,17 +66,14 @@ def test_two_sessions_that_see_the_same(rig: Rig, kind: Kind, chap: Chap | None)
             open(device, "r+b", buffering=0) as loop,
         ):
             for number in range(8):
-                written = memoryview(bytearray(block(number)))
-                assert channel.pwritev([written], number * BLOCK) == BLOCK
+                put(channel, number, block(number))
             channel.flush()
             shortcut.forget(loop.fileno())
             for number in range(8):
                 assert os.pread(loop.fileno(), BLOCK, number * BLOCK) == block(number)
             os.pwrite(loop.fileno(), block(9), 3 * BLOCK)
             os.fsync(loop.fileno())
-            room = bytearray(BLOCK)
-            assert channel.preadv([memoryview(room)], 3 * BLOCK) == BLOCK
-            assert bytes(room) == block(9)
+            assert got(channel, 3) == block(9)
 
 
 @KINDS
