@@ -84,6 +84,11 @@ class CopyFailed(BsyncError):
     status = Status.FAILED
 
 
+class Damaged(CopyFailed):
+    """What stands on a disk contradicts itself, so that nothing can be copied by it.  Found
+    before anything was written, it is a refusal."""
+
+
 class Different(BsyncError):
     """The destination is not what it should be."""
 

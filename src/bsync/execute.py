@@ -13,7 +13,7 @@ from bsync.engines import files, raw, used
 from bsync.engines.blocks import pair as pairs
 from bsync.engines.blocks.engine import Copier
 from bsync.engines.rsync import Transfer
-from bsync.errors import CopyFailed, Unavailable
+from bsync.errors import CopyFailed, Damaged, Refused, Unavailable
 from bsync.events import Emit, Noticed, StepAdvanced, StepEnded, StepStarted
 from bsync.explain import preparation, title
 from bsync.filesystems import mark
@@ -116,6 +116,8 @@ def _nothing_written() -> Iterator[None]:
     """Before writing begins, whatever fails leaves the destination as it was."""
     try:
         yield
+    except Damaged as error:
+        raise Refused(error.message, error.hint) from None
     except CopyFailed as error:
         raise Unavailable(error.message, error.hint) from None
 

@@ -13,7 +13,7 @@ from bsync.acquire.block import Device
 from bsync.acquire.loop import Over
 from bsync.acquire.walk import walk
 from bsync.arrays import Numbers
-from bsync.errors import CopyFailed
+from bsync.errors import CopyFailed, Damaged
 from bsync.filesystems.ext.inodes import Remarkable, scan
 from bsync.filesystems.kind import BadSuperblock
 from bsync.filesystems.kinds import kind_of
@@ -100,6 +100,8 @@ def _look(path: str, present: Filesystem) -> Remarkable | None:
             return scan(read, sb, _Ahead(descriptor, sb.block_size))
     except OSError as error:
         raise CopyFailed(f"the inode tables cannot be read: {error.strerror}") from None
+    except BadSuperblock as error:
+        raise Damaged(f"the filesystem is damaged ({error})", "run e2fsck -f on it") from None
 
 
 class _Ahead:

@@ -18,12 +18,13 @@ from bsync.engines.blocks import channel as channels
 from bsync.engines.blocks import ranges
 from bsync.engines.blocks.channel import Channel
 from bsync.engines.blocks.memory import Arena, Buffer, buffer
-from bsync.errors import CopyFailed
+from bsync.errors import CopyFailed, Damaged
 from bsync.layout import Extent
 
 READERS = 8  # requests under way at once
 _NEAR = 4  # blocks of a gap that is read through rather than leapt over
 _LONGEST = 1 << 20  # bytes of one request of `gather`
+CHECK = "run e2fsck -f on the source, or --engine files"
 
 
 Transfer = Callable[[list[memoryview], int], int]
@@ -42,14 +43,16 @@ class Access:
     _pool: ThreadPoolExecutor
 
     def read(self, block: int, into: Buffer) -> None:
-        """Fill `into` with what stands from `block` on.  Raises `CopyFailed`."""
+        """Fill `into` with what stands from `block` on.  Raises `CopyFailed`, and `Damaged` where
+        that is not within the extent."""
         self._whole(block, [into.data], self._channel.preadv, "read")
 
     def write(self, block: int, data: Buffer) -> None:
-        """Write all of `data` from `block` on.  Raises `CopyFailed`."""
+        """Write all of `data` from `block` on.  Raises as `read` does."""
         self._whole(block, [data.data], self._channel.pwritev, "written")
 
     def _whole(self, block: int, views: list[memoryview], transfer: Transfer, what: str) -> None:
+        self._check(block, sum(map(len, views)))
         at = self.extent.start + block * self.block_size
         while views:
             try:
@@ -61,6 +64,12 @@ class Access:
             if reason:
                 raise CopyFailed(f"{self.device.word} cannot be {what} at byte {at}: {reason}")
             views, at = _rest(views, count), at + count
+
+    def _check(self, block: int, size: int) -> None:
+        """No number that stands on a disk leads out of the extent.  Raises `Damaged`."""
+        if block < 0 or block * self.block_size + size > self.extent.size:
+            what = f"the filesystem is damaged (it has no block {block})"
+            raise Damaged(f"{self.device.word}: {what}", CHECK)
 
     def is_hole(self, block: int, count: int) -> bool:
         """Whether nothing stands there in a file with holes; False where nobody can tell."""
@@ -106,7 +115,19 @@ class Access:
         return memory.reshape(-1, size)
 
     def _gather_near(self, blocks: Numbers, room: Buffer) -> None:
-        """Fill `room` with `blocks` by one request, whose gaps go where nobody looks."""
+        """Fill `room` with `blocks` by one request, whose gaps go where nobody looks; where that
+        fails, it may be for the gaps."""
+        try:
+            self._whole(int(blocks[0]), self._views(blocks, room), self._channel.preadv, "read")
+        except CopyFailed:
+            filled = 0
+            for start, count in ranges.of_blocks(blocks).pairs():
+                following = filled + count * self.block_size
+                self.read(start, room[filled:following])
+                filled = following
+
+    def _views(self, blocks: Numbers, room: Buffer) -> list[memoryview]:
+        """Where what stands from the first of `blocks` to the last of them goes."""
         views: list[memoryview] = []
         end, filled = int(blocks[0]), 0
         for start, count in ranges.of_blocks(blocks).pairs():
@@ -115,7 +136,7 @@ class Access:
             following = filled + count * self.block_size
             views.append(room[filled:following].data)
             end, filled = start + count, following
-        self._whole(int(blocks[0]), views, self._channel.preadv, "read")
+        return views
 
     def flush(self) -> None:
         """All that was written is on the disk, and everybody sees it.  Raises `CopyFailed`."""

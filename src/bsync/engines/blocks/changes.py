@@ -18,19 +18,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bsync.arrays import Flags, Numbers, Rows
-from bsync.engines.blocks import ranges
+from bsync.engines.blocks import owned, ranges
 from bsync.engines.blocks.pair import AT_ONCE, Half, Pair
 from bsync.engines.blocks.ranges import Ranges
-from bsync.errors import CopyFailed
 from bsync.filesystems.ext import blockwise, maps
 from bsync.filesystems.ext import groups as layout
 from bsync.filesystems.ext import rows as table
-from bsync.filesystems.ext.maps import Level, Nodes, Runs
+from bsync.filesystems.ext.maps import Bound, Level, Nodes, Runs
 from bsync.filesystems.ext.superblock import Superblock
 
 _MOMENT = 100  # milliseconds: more than a tick of any kernel's clock
 _TABLES = 4 << 20  # bytes of inode tables that are compared at once
-_WALK = 1 << 12  # inodes whose maps are followed at once
 _NONE = np.zeros(0, np.int64)
 
 
@@ -64,12 +62,10 @@ def comparable(source: Half, mirror: Half) -> bool:
 def find(pair: Pair, mirror: Half) -> Changes:
     """All that differs, read from both sides; nothing is written.  Raises `CopyFailed`."""
     search = _Search(pair, mirror)
-    try:
+    with owned.followed(pair.source):
         search.compare_tables()
         search.compare_maps()
         return search.result()
-    except maps.BadMap as error:
-        raise damaged(pair, str(error)) from None
 
 
 def grown_blocks(pair: Pair, mirror: Half) -> Numbers:
@@ -77,10 +73,8 @@ def grown_blocks(pair: Pair, mirror: Half) -> Numbers:
     what belongs to the inode that keeps room for more descriptors.  Raises `CopyFailed`."""
     if not comparable(pair.source, mirror):
         return _NONE
-    try:
+    with owned.followed(pair.source):
         return np.append(_Search(pair, mirror).fixed(), _resize_row(pair))
-    except maps.BadMap as error:
-        raise damaged(pair, str(error)) from None
 
 
 def _resize_row(pair: Pair) -> Numbers:
@@ -95,14 +89,6 @@ def _resize_row(pair: Pair) -> Numbers:
     return _NONE if differ.any() else blocks
 
 
-def damaged(pair: Pair, what: str) -> CopyFailed:
-    """What to say of a source whose structures cannot be followed."""
-    return CopyFailed(
-        f"{pair.source.access.device.word}: the filesystem is damaged ({what})",
-        "run e2fsck -f on the source, or --engine files",
-    )
-
-
 @dataclass
 class _Racy:
     """Inodes that changed so late that the mirror may have their rows, but older contents."""
@@ -113,9 +99,8 @@ class _Racy:
     _times: list[Numbers] = field(default_factory=list)
 
     def look(self, mirror: Rows) -> None:
-        """Rows of the mirror tell how late its source had got."""
-        times = table.changed_at(mirror)[table.in_use(mirror)]
-        self.latest = max(self.latest, int(times.max(initial=0)))
+        """Rows that came from the source, being the same there, tell how late that had got."""
+        self.latest = max(self.latest, int(table.changed_at(mirror).max(initial=0)))
 
     def offer(self, numbers: Numbers, rows: Rows, chosen: Flags) -> None:
         times = table.changed_at(rows)
@@ -137,6 +122,7 @@ class _Search:
         self._pair, self._mirror = pair, mirror
         self._sb, self._groups = pair.source.superblock, pair.source.groups
         self._racy = _Racy(mirror.superblock.written)
+        self._bound = Bound(self._sb.blocks)
         self._grown = mirror.superblock.blocks > self._sb.blocks
         self._deleted = 0
         self._rows_differ = False
@@ -187,7 +173,7 @@ class _Search:
         differ = table.differing(here, there)
         per_block = sb.block_size // sb.inode_size
         self._tables.append(blocks[np.unique(np.flatnonzero(differ) // per_block)])
-        self._racy.look(there[: np.count_nonzero(known)])
+        self._racy.look(there[known & ~differ & table.in_use(there, numbers)])
         self._sort_out(numbers, here, there, known, differ)
 
     def _known(self, group: int, skipped: int, count: int) -> Flags:
@@ -200,8 +186,8 @@ class _Search:
         self, numbers: Numbers, here: Rows, there: Rows, known: Flags, differ: Flags
     ) -> None:
         """Changed inodes, and those whose maps or contents have to be looked at."""
-        used = table.in_use(here)
-        was = table.in_use(there) & known
+        used = table.in_use(here, numbers)
+        was = table.in_use(there, numbers) & known
         resize = numbers == table.RESIZE  # growing changes it
         self._rows_differ |= bool((differ & (used | was) & ~resize).any())
         self._deleted += int((was & ~used).sum())
@@ -212,7 +198,7 @@ class _Search:
         self._changed.append(numbers[changed])
         attributes = table.attribute_blocks(here)
         self._attributes.append(attributes[used & (attributes != 0)])
-        self._look_at(numbers, here, used & ~changed & ~resize & table.has_map(here))
+        self._look_at(numbers, here, used & ~changed & ~resize & table.has_map(here, self._sb))
 
     def _look_at(self, numbers: Numbers, rows: Rows, same: Flags) -> None:
         """The maps of inodes whose rows are the `same`."""
@@ -222,7 +208,7 @@ class _Search:
         watched |= journal
         self._watched.append(numbers[same & watched])
         needed = same & (watched | table.has_nodes(rows))
-        self._take(maps.roots(rows[needed], numbers[needed]), self._watched[-1])
+        self._take(maps.roots(rows, numbers, needed), self._watched[-1])
 
     def _own(self, numbers: Numbers) -> Flags:
         """The filesystem's own files, which change without a new time: quota, orphans, …"""
@@ -231,6 +217,7 @@ class _Search:
         return np.asarray(own & (numbers != table.JOURNAL))
 
     def _take(self, level: Level, watched: Numbers) -> None:
+        self._bound.take(level)
         self._nodes.append(level.nodes)
         self._watched_data.append(level.data.of(np.isin(level.data.owner, watched)))
 
@@ -243,7 +230,7 @@ class _Search:
         while len(nodes := maps.joined_nodes(self._nodes)):
             self._nodes = []
             nodes = maps.in_order(nodes.of(~np.isin(nodes.owner, changed)))
-            check(self._pair, nodes.block)
+            owned.checked_blocks(self._pair.source, nodes.block)
             parts = list(maps.pieces(nodes, AT_ONCE // self._sb.block_size))
             places = [np.unique(part.block, return_inverse=True) for part in parts]
             contents = self._pair.rows_of(blocks for blocks, _ in places)
@@ -261,8 +248,8 @@ class _Search:
         of_journal = watched.owner == table.JOURNAL
         journal = self._used_journal(watched.of(of_journal))
         own = self._own_contents(watched.of(~of_journal))
-        moved = blocks_of(self._pair, changed)
-        late = blocks_of(self._pair, np.setdiff1d(self._racy.numbers(), changed))
+        moved = self._readable(owned.blocks_of(self._pair.source, changed))
+        late = owned.blocks_of(self._pair.source, np.setdiff1d(self._racy.numbers(), changed))
         stale = self._pair.differing_in(late.pairs())
         tables = np.concatenate([_NONE, *self._tables])
         fixed = self._pair.differing(self.fixed())
@@ -270,26 +257,29 @@ class _Search:
             len(own) or len(moved) or len(stale) or len(journal)
             or self._rows_differ or self._deleted
         )  # fmt: skip
-        doubtful = _union([moved, journal])
+        doubtful = owned.union([moved, journal])
         single = np.concatenate([stale, tables, fixed, own])
         differing = ranges.of_blocks(single[~ranges.holding(doubtful, single)])
         files = int((changed >= table.FIRST_ORDINARY).sum()) + int(table.ROOT in changed)
         only_growth = self._grown and not logical
         return Changes(differing, doubtful, files, self._deleted, only_growth)
 
+    def _readable(self, blocks: Ranges) -> Ranges:
+        """The same without the bad ones, which belong to an inode like others."""
+        return ranges.without(blocks, owned.bad_blocks(self._pair.source))
+
     def _watched_runs(self, changed: Numbers) -> Runs:
         """The data of unchanged inodes whose contents are always compared."""
         runs = maps.joined_runs(self._watched_data)
-        runs = runs.of(~np.isin(runs.owner, changed))
-        check(self._pair, runs.start, runs.length)
-        return runs
+        runs = runs.of(~np.isin(runs.owner, changed) & (runs.owner != table.BAD_BLOCKS))
+        return owned.checked(self._pair.source, runs)
 
     def _own_contents(self, runs: Runs) -> Numbers:
         """Blocks of directories, attributes and the filesystem's own files that differ, but for
         the journal's."""
         contents = ranges.of_runs(runs.start, runs.length)
         attributes = np.unique(np.concatenate([_NONE, *self._attributes]))
-        check(self._pair, attributes)
+        owned.checked_blocks(self._pair.source, attributes)
         blocks = np.union1d(contents.numbers(), attributes)
         return self._pair.differing(blocks)
 
@@ -317,54 +307,8 @@ class _Search:
         pairs += [(place, 1) for place in groups.inode_bitmap[self._either("inode")].tolist()]
         pairs += [(sb.mmp_block, 1)] if sb.mmp_block else []
         blocks = ranges.of_pairs(pairs).numbers()
-        resize = blocks_of(self._pair, np.array([table.RESIZE]))
+        resize = owned.blocks_of(self._pair.source, np.array([table.RESIZE]))
         return without_superblock(np.union1d(blocks, resize.numbers()), sb)
-
-
-def blocks_of(pair: Pair, inodes: Numbers) -> Ranges:
-    """The blocks of `inodes` on the source, those of their maps included.  Raises `BadMap`."""
-    found = []
-    for first in range(0, len(inodes), _WALK):
-        some = inodes[first : first + _WALK]
-        rows = _rows(pair.source, some)
-        used = table.in_use(rows)
-        level = maps.roots(rows[used], some[used])
-        while True:
-            check(pair, level.data.start, level.data.length)
-            found.append(ranges.of_runs(level.data.start, level.data.length))
-            nodes = level.nodes
-            if not len(nodes):
-                break
-            check(pair, nodes.block)
-            blocks, inverse = np.unique(nodes.block, return_inverse=True)
-            found.append(ranges.of_blocks(blocks))
-            level = maps.below(nodes, pair.source.access.gather(blocks)[inverse])
-    return _union(found)
-
-
-def _rows(half: Half, inodes: Numbers) -> Rows:
-    """The rows of `inodes`, read anew."""
-    sb = half.superblock
-    group, index = np.divmod(inodes - 1, sb.inodes_per_group)
-    byte = half.groups.inode_table[group] * sb.block_size + index * sb.inode_size
-    blocks, inverse = np.unique(byte // sb.block_size, return_inverse=True)
-    contents = half.access.gather(blocks).reshape(len(blocks), -1, sb.inode_size)
-    return np.asarray(contents[inverse, byte % sb.block_size // sb.inode_size])
-
-
-def _union(parts: list[Ranges]) -> Ranges:
-    return ranges.of_runs(
-        np.concatenate([_NONE, *(part.start for part in parts)]),
-        np.concatenate([_NONE, *(part.length for part in parts)]),
-    )
-
-
-def check(pair: Pair, start: Numbers, length: Numbers | None = None) -> None:
-    """Raise `BadMap` unless all these blocks are the filesystem's."""
-    sb = pair.source.superblock
-    end = start + (1 if length is None else length)
-    if ((start < sb.first_data_block) | (end > sb.blocks)).any():
-        raise maps.BadMap("a block beyond its end")
 
 
 def without_superblock(blocks: Numbers, sb: Superblock) -> Numbers:

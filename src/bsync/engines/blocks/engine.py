@@ -21,6 +21,7 @@ from bsync.engines.blocks.pair import Half, Pair, half
 from bsync.engines.blocks.pump import Work
 from bsync.engines.blocks.ranges import Ranges
 from bsync.engines.rsync import Transfer
+from bsync.errors import Damaged
 from bsync.filesystems.ext import blockwise, groups, rows, superblock
 from bsync.filesystems.ext.make import tuning
 from bsync.filesystems.ext.superblock import OFFSET, SIZE
@@ -51,18 +52,25 @@ class Copier:
     def prepare(self) -> None:
         """Find what differs, where the inode tables can tell; nothing is written.
 
-        Raises `CopyFailed`.
+        Raises `CopyFailed`, and `Damaged` where the source cannot be relied on.
         """
-        if self._way is not Way.CHANGES:
-            return
-        mirror = half(self._pair.destination)
-        if not changes.comparable(self._pair.source, mirror):
-            self._way = Way.COMPARE
+        bitmaps.check(self._pair.source)
+        mirror = self._mirror() if self._way is Way.CHANGES else None
+        if mirror is None or not changes.comparable(self._pair.source, mirror):
+            bitmaps.check_inodes(self._pair.source)
+            self._way = Way.FRESH if self._way is Way.FRESH else Way.COMPARE
             return
         found = changes.find(self._pair, mirror)
         self._changes = found
         unchanged = found.only_growth if self._is_grown(mirror) else not found
         self.idle = unchanged and self._alike(mirror)
+
+    def _mirror(self) -> Half | None:
+        """What is there, unless it is damaged: then nothing is believed of it."""
+        try:
+            return half(self._pair.destination)
+        except Damaged:
+            return None
 
     def _is_grown(self, mirror: Half) -> bool:
         return mirror.superblock.blocks > self._sb.blocks

@@ -18,7 +18,7 @@ from bsync.engines.blocks import access as accesses
 from bsync.engines.blocks.access import Access
 from bsync.engines.blocks.memory import Arena, Buffer
 from bsync.engines.blocks.pump import Run, comparing, cut, run_all, unequal
-from bsync.errors import CopyFailed
+from bsync.errors import CopyFailed, Damaged
 from bsync.filesystems.ext import superblock
 from bsync.filesystems.ext.groups import Groups, read_groups
 from bsync.filesystems.ext.superblock import Superblock
@@ -115,10 +115,14 @@ def opened(
 
 
 def half(access: Access) -> Half:
-    """The filesystem that stands there.  Raises `CopyFailed`."""
+    """The filesystem that stands there.  Raises `CopyFailed`, and `Damaged` where what says where
+    its structures are cannot be right."""
     raw = access.bytes_at(superblock.OFFSET, superblock.SIZE)
     sb = parsed(raw, access.device)
-    return Half(access, raw, sb, read_groups(access.bytes_at, sb))
+    try:
+        return Half(access, raw, sb, read_groups(access.bytes_at, sb))
+    except superblock.BadSuperblock as error:
+        raise Damaged(f"{access.device.word}: {error}", accesses.CHECK) from None
 
 
 def parsed(raw: bytes, device: Device) -> Superblock:

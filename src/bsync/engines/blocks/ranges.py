@@ -8,6 +8,8 @@ import numpy as np
 
 from bsync.arrays import Flags, Numbers
 
+_END = 1 << 62  # beyond the last block of anything
+
 
 @dataclass(frozen=True)
 class Ranges:
@@ -74,6 +76,17 @@ def within(ranges: Ranges, begin: int, end: int) -> Ranges:
     start, stop = ranges.start[first:last], (ranges.start + ranges.length)[first:last]
     start, stop = np.maximum(start, begin), np.minimum(stop, end)
     return Ranges(start, stop - start)
+
+
+def without(ranges: Ranges, others: Ranges) -> Ranges:
+    """The same blocks, but for those of a few `others`."""
+    ends = others.start + others.length
+    gaps = zip([0, *ends.tolist()], [*others.start.tolist(), _END], strict=True)
+    parts = [within(ranges, begin, end) for begin, end in gaps]
+    return Ranges(
+        np.concatenate([part.start for part in parts]),
+        np.concatenate([part.length for part in parts]),
+    )
 
 
 def holding(ranges: Ranges, blocks: Numbers) -> Flags:

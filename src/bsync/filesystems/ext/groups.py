@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bsync.arrays import Flags, Numbers, Rows, column
-from bsync.filesystems.ext.superblock import Superblock
+from bsync.filesystems.ext.superblock import BadSuperblock, Superblock
 
 Read = Callable[[int, int], bytes]  # (offset, size) in bytes from the filesystem's start
 
@@ -26,6 +26,7 @@ class Groups:
     block_bitmap: Numbers
     inode_bitmap: Numbers
     inode_table: Numbers
+    free_blocks: Numbers
     initialised: Numbers  # inodes from the table's beginning that may be in use
     block_uninit: Flags  # the bitmap is not on the disk
     inode_uninit: Flags
@@ -36,7 +37,8 @@ class Groups:
 
 
 def read_groups(read: Read, sb: Superblock) -> Groups:
-    """Every group's descriptor.  Raises whatever `read` raises."""
+    """Every group's descriptor.  Raises `BadSuperblock` where one leads out of the filesystem,
+    and whatever `read` raises."""
     pieces = []
     for block, count in _descriptor_blocks(sb):
         data = read(block * sb.block_size, count * sb.descriptor_size)
@@ -48,15 +50,29 @@ def read_groups(read: Read, sb: Superblock) -> Groups:
     unused = _split(rows, 0x1C, 0x32, 2, wide) if summed else np.zeros(len(rows), np.int64)
     empty = ((flags & _INODE_UNINIT) != 0) & summed
     used = np.maximum(sb.inodes_per_group - unused, 0)
+    block_bitmap, inode_bitmap, inode_table = (
+        _split(rows, at, at + 0x20, 4, wide) for at in (0x00, 0x04, 0x08)
+    )
+    _check_places((block_bitmap, inode_bitmap, inode_table), sb)
     return Groups(
-        _split(rows, 0x00, 0x20, 4, wide),
-        _split(rows, 0x04, 0x24, 4, wide),
-        _split(rows, 0x08, 0x28, 4, wide),
+        block_bitmap,
+        inode_bitmap,
+        inode_table,
+        _split(rows, 0x0C, 0x2C, 2, wide),
         np.where(empty, 0, used),
         ((flags & _BLOCK_UNINIT) != 0) & summed,
         empty,
         (flags & _INODE_ZEROED) != 0,
     )
+
+
+def _check_places(places: tuple[Numbers, Numbers, Numbers], sb: Superblock) -> None:
+    """Bitmaps and inode tables are blocks of the filesystem, or `BadSuperblock`."""
+    for place, length in zip(places, (1, 1, table_blocks(sb)), strict=True):
+        outside = (place < sb.first_data_block) | (place + length > sb.blocks)
+        if outside.any():
+            group = int(np.flatnonzero(outside)[0])
+            raise BadSuperblock(f"damaged descriptor of group {group}: it leads beyond the end")
 
 
 def _split(rows: Rows, low: int, high: int, width: int, wide: bool) -> Numbers:

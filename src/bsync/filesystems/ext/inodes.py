@@ -16,7 +16,7 @@ import numpy as np
 from bsync.arrays import Flags, Numbers, Rows, column
 from bsync.filesystems.ext import maps
 from bsync.filesystems.ext import rows as table
-from bsync.filesystems.ext.groups import Read, read_groups
+from bsync.filesystems.ext.groups import Groups, Read, read_groups
 from bsync.filesystems.ext.superblock import Superblock
 
 # What chattr(1) can set: s u c S i a d A j t D T x P.  The others are the kernel's own.
@@ -44,7 +44,7 @@ def scan(read: Read, sb: Superblock, ahead: Ahead) -> Remarkable:
     projects: dict[int, int] = {}
     sparse: set[int] = set()
     linked: set[int] = set()
-    for first, rows in _tables(read, sb):
+    for first, rows in tables(read, sb, read_groups(read, sb)):
         numbers = np.arange(first, first + len(rows), dtype=np.int64)
         kind = table.kind(rows)
         names = column(rows, 0x1A, 2)
@@ -63,9 +63,9 @@ def scan(read: Read, sb: Superblock, ahead: Ahead) -> Remarkable:
 
 def _met_by_a_walk(rows: Rows, sb: Superblock) -> tuple[Numbers, Numbers]:
     """The blocks of directories, long symbolic links and attributes, as far as the rows tell."""
-    listed = rows[table.has_map(rows) & (table.kind(rows) != stat.S_IFREG)]
+    listed = table.has_map(rows, sb) & (table.kind(rows) != stat.S_IFREG)
     try:
-        data = maps.roots(listed, np.arange(len(listed))).data
+        data = maps.roots(rows, np.arange(len(rows)), listed).data
     except maps.BadMap:  # the kernel will say so
         data = maps.joined_runs([])
     attributes = np.unique(table.attribute_blocks(rows))
@@ -97,17 +97,14 @@ def _holed(rows: Rows, sb: Superblock) -> Flags:
     overlooked; their zeroes are then copied like any data.
     """
     size = column(rows, 0x04, 4) + column(rows, 0x6C, 4) * 2.0**32
-    blocks = column(rows, 0x1C, 4) + column(rows, 0x74, 2) * 2.0**32
-    huge = (table.flags(rows) & table.HUGE_FILE) != 0
-    taken = blocks * np.where(huge, float(sb.block_size), 512.0)
+    taken = table.sectors(rows, sb) * 512
     inline = (table.flags(rows) & table.INLINE_DATA) != 0
     return np.asarray((size - taken >= sb.block_size) & ~inline, dtype=np.bool_)
 
 
-def _tables(read: Read, sb: Superblock) -> Iterator[tuple[int, Rows]]:
+def tables(read: Read, sb: Superblock, groups: Groups) -> Iterator[tuple[int, Rows]]:
     """Every initialised part of the inode tables: its first inode's number, and its rows."""
     per_chunk = max(1, _CHUNK // sb.inode_size)
-    groups = read_groups(read, sb)
     places = zip(groups.inode_table.tolist(), groups.initialised.tolist(), strict=True)
     for group, (block, count) in enumerate(places):
         for done in range(0, count, per_chunk):

@@ -63,9 +63,24 @@ class Level:
     nodes: Nodes
 
 
-def roots(rows: Rows, numbers: Numbers) -> Level:
-    """What the roots in the rows of the inodes `numbers` lead to.  Raises `BadMap`."""
-    mapped = table.has_map(rows)
+@dataclass
+class Bound:
+    """How many blocks maps may still lead to.  All of a filesystem's together lead to each of its
+    blocks once at most, so that whatever refers to one node again and again is damaged."""
+
+    blocks: int
+
+    def take(self, level: Level) -> Level:
+        """`level`, counted.  Raises `BadMap`."""
+        self.blocks -= int(level.data.length.sum()) + len(level.nodes)
+        if self.blocks < 0:
+            raise BadMap("block maps that lead to more blocks than there are")
+        return level
+
+
+def roots(rows: Rows, numbers: Numbers, mapped: Flags) -> Level:
+    """What the roots in the rows of the inodes `numbers` lead to, of those that are `mapped`.
+    Raises `BadMap`."""
     extents = table.has_extents(rows)
     trees, lists = mapped & extents, mapped & ~extents
     top = table.roots(rows)

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bsync.arrays import Flags, Numbers, Rows, column
+from bsync.filesystems.ext.superblock import Superblock
 
 FIRST_ORDINARY = 11  # the inodes before it are the filesystem's own, but for the root
-ROOT, RESIZE, JOURNAL = 2, 7, 8
+BAD_BLOCKS, ROOT, RESIZE, JOURNAL = 1, 2, 7, 8
 
 EXTENTS, HUGE_FILE, INLINE_DATA = 0x80000, 0x40000, 0x10000000  # of i_flags
 _MAP = 60  # bytes
@@ -33,9 +34,11 @@ def kind(rows: Rows) -> Numbers:
     return column(rows, 0x00, 2) & 0xF000
 
 
-def in_use(rows: Rows) -> Flags:
-    """Which rows are inodes that some name leads to, or that the filesystem uses itself."""
-    return np.asarray(column(rows, 0x1A, 2) > 0)
+def in_use(rows: Rows, numbers: Numbers) -> Flags:
+    """Which rows are inodes that some name leads to, or that the filesystem uses itself: the list
+    of bad blocks has no name and no mode, only a map."""
+    own = (numbers < FIRST_ORDINARY) & roots(rows).any(axis=1)
+    return np.asarray((column(rows, 0x1A, 2) > 0) | own)
 
 
 def differing(here: Rows, there: Rows) -> Flags:
@@ -81,11 +84,11 @@ def roots(rows: Rows) -> Rows:
     return np.ascontiguousarray(rows[:, 0x28:0x64])
 
 
-def has_map(rows: Rows) -> Flags:
+def has_map(rows: Rows, sb: Superblock) -> Flags:
     """Which rows have a block map: those of symbolic links and others may hold anything."""
     what = kind(rows)
     held = (what == stat.S_IFREG) | (what == stat.S_IFDIR) | (what == 0)
-    slow_link = (what == stat.S_IFLNK) & ~_is_fast_link(rows)
+    slow_link = (what == stat.S_IFLNK) & ~_is_fast_link(rows, sb)
     inline = (flags(rows) & INLINE_DATA) != 0
     return np.asarray((held | slow_link) & ~inline)
 
@@ -102,9 +105,21 @@ def has_nodes(rows: Rows) -> Flags:
     return np.asarray(np.where(has_extents(rows), deep, indirect))
 
 
-def _is_fast_link(rows: Rows) -> Flags:
-    """Symbolic links shorter than the map stand in its place."""
-    return np.asarray(column(rows, 0x04, 4) < _MAP)
+def sectors(rows: Rows, sb: Superblock) -> NDArray[np.float64]:
+    """What every row says that its inode takes, in units of 512 bytes: data, the nodes of its
+    map, its block of attributes."""
+    count = column(rows, 0x1C, 4) + column(rows, 0x74, 2) * 2.0**32
+    huge = (flags(rows) & HUGE_FILE) != 0
+    return np.asarray(count * np.where(huge, sb.block_size / 512, 1.0))
+
+
+def _is_fast_link(rows: Rows, sb: Superblock) -> Flags:
+    """Which symbolic links stand in the place of the map: those that take no block, however short
+    they are; with ea_inode the kernel goes by the length."""
+    if "ea_inode" in sb.features:
+        return np.asarray(column(rows, 0x04, 4) < _MAP)
+    attributes = (attribute_blocks(rows) != 0) * (sb.cluster_size / 512)
+    return np.asarray(sectors(rows, sb) == attributes)
 
 
 def _words(rows: Rows) -> NDArray[Any]:
