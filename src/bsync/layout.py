@@ -12,6 +12,7 @@ from bsync.usage import Usage
 BOOT_CODE = 446  # bytes of the MBR before the partition entries, disk signature included
 BOOT_PROGRAM = 440  # bytes of them that are program; the disk signature follows
 SIGNATURE_END = 512  # bytes of the MBR
+PAGE = 4096  # bytes of a page of most machines
 
 EXTENDED_TYPES = frozenset({"5", "f", "85"})
 BIOS_BOOT = "21686148-6449-6E6F-744E-656564454649"  # GPT type of GRUB's core image
@@ -65,6 +66,7 @@ class Filesystem:
     kind: str  # as blkid and mount call it
     superblock: Facts
     boot_block: bool = False  # something stands before the superblock
+    elsewhere: bool = False  # another machine has it mounted, as its sign of life (mmp) says
 
     @property
     def uuid(self) -> str:
@@ -108,6 +110,7 @@ class Swap:
     uuid: str
     label: str
     hibernated: bool = False
+    page_size: int = PAGE  # bytes, of the machine that uses it
 
 
 Content = Blank | Foreign | Filesystem | Swap
@@ -219,8 +222,9 @@ def describe(content: Content) -> str:
             return " ".join(filter(None, (kind, _quoted(content.label))))
         case Swap(hibernated=True):
             return "swap with a hibernation image"
-        case Swap(label=label):
-            return " ".join(filter(None, ("swap", _quoted(label))))
+        case Swap(label=label, page_size=size):
+            pages = "" if size == PAGE else f"with pages of {size >> 10} KiB"
+            return " ".join(filter(None, ("swap", _quoted(label), pages)))
 
 
 def _quoted(label: str) -> str:

@@ -23,7 +23,11 @@ def settle(side: Side, device: Device, ledger: Ledger) -> bool:
 
     Raises `Unavailable` where that is not enough.
     """
-    waiting = [(extent, content) for extent, content in _filesystems(side) if not content.clean]
+    waiting = [
+        (extent, content)
+        for extent, content in _filesystems(side)
+        if content.elsewhere or not content.clean
+    ]
     for extent, content in waiting:
         with loop_over(ledger, device, extent, writable=True) as path:
             run(*kind_of(content).repairing(path), ok=(0, 1), failure=Unavailable)

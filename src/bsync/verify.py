@@ -56,8 +56,10 @@ def contents(
         if isinstance(here, Swap) or (isinstance(there, Filesystem) and mark.is_marked(there)):
             continue  # `promised` has said all that there is to say
         if isinstance(here, Filesystem) and isinstance(there, Filesystem):
-            alike = not trees and _same_blocks(place, here, there, devices)
+            alike = None if trees else _same_blocks(place, here, there, devices)
             found = [] if alike else _filesystems(place, here, there, devices, ledger)
+            if alike is False and not found:
+                found = ["its files are the same, but not all of its blocks (metadata)"]
         else:
             usage = here.usage if isinstance(here, Foreign) else None
             found = _blocks(place, devices, usage) if usage else _bytes(place, devices)
@@ -112,8 +114,10 @@ def _content(here: Content, there: Content) -> Iterator[str]:
         case Filesystem(), Filesystem():
             yield from _unlike(here, there)
         case Swap(), Swap():
-            if here.uuid != there.uuid or here.label != there.label:
+            if (here.uuid, here.label) != (there.uuid, there.label):
                 yield "the swap area has another UUID or label"
+            if here.page_size != there.page_size:
+                yield f"the swap area has pages of {there.page_size}, not {here.page_size} bytes"
         case _:
             if describe(here) != describe(there):
                 yield f"holds {describe(there)}, not {describe(here)}"
@@ -161,15 +165,15 @@ def _filesystems(
 
 def _same_blocks(
     place: Place, here: Filesystem, there: Filesystem, devices: tuple[Device, Device]
-) -> bool:
-    """Whether `there` is a clone of the blocks of `here`, and all that are in use are the same."""
+) -> bool | None:
+    """Whether all blocks in use are the same; None where `there` is no clone of the blocks."""
     if not (isinstance(here, Ext) and isinstance(there, Ext) and here.clean and there.clean):
-        return False
+        return None
     one, other = here.superblock, there.superblock
     if not blockwise.is_clone(one, other) or one.blocks > other.blocks:
-        return False
+        return None
     if blockwise.obstacle(one):
-        return False
+        return None
     with blocks.opened(
         devices[0], place.source, devices[1], place.destination, writable=False
     ) as pair:

@@ -7,11 +7,12 @@ called.  Commands are given with the device in them; sizes are bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 Command = list[str]
+Read = Callable[[int, int], bytes]  # (offset, size) in bytes from the filesystem's start
 F = TypeVar("F")
 
 
@@ -57,6 +58,9 @@ class Kind(Protocol[F]):
 
     def read(self, name: str, data: bytes, /) -> F:
         """What blkid calls `name` and begins with `data`.  Raises `BadSuperblock`."""
+
+    def in_use(self, found: F, read: Read, /) -> bool:
+        """Whether it says itself that some machine has it mounted; `read` reads from it."""
 
     # --- for the plan
 

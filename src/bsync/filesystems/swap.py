@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from bsync.layout import Swap
+from bsync.layout import PAGE, Swap
 
+PAGES = tuple(PAGE << power for power in range(5))  # bytes; the last of them is 64 KiB
+MAGIC = (b"SWAPSPACE2", b"S1SUSPEND\0", b"S2SUSPEND\0")  # 10 bytes at the end of the first page
 HIBERNATED = "swsuspend"  # what blkid calls a swap area that holds a hibernation image
+
+
+def page_size(start: bytes) -> int:
+    """The page size, in bytes, of the swap area that begins with `start` (its first 64 KiB).
+
+    Format: linux/swap.h, union swap_header.
+    """
+    found = (size for size in PAGES if start[size - 10 : size] in MAGIC)
+    return next(found, PAGE)
 
 
 def mkswap_arguments(source: Swap, device: str) -> list[str]:
     """The command that makes `device` a swap area with the source's UUID and label."""
     label = ["--label", source.label] if source.label else []
-    return ["mkswap", "--force", "--uuid", source.uuid or "clear", *label, device]
+    pages = ["--pagesize", str(source.page_size)]
+    return ["mkswap", "--force", *pages, "--uuid", source.uuid or "clear", *label, device]

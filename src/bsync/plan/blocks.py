@@ -7,6 +7,7 @@ from bsync.filesystems import mark
 from bsync.filesystems.ext import blockwise
 from bsync.filesystems.ext import kind as ext
 from bsync.layout import Blank, Content, Ext, describe
+from bsync.plan.relation import began_as_blocks, is_clone
 from bsync.plan.steps import CompleteBlocks, CopyBlocks, MarkBlocks, Options, Place, Step, Way
 
 
@@ -19,8 +20,7 @@ def obstacle(place: Place, source: Ext, there: Content, options: Options) -> str
         return "the destination is smaller than the filesystem"
     if options.grow and (reason := blockwise.growth_obstacle(sb, size)):
         return reason
-    made_by_files = is_mirror(source, there) and not _is_clone(source, there)
-    if made_by_files and options.engine == "auto":
+    if is_clone(source, there) and not _by_blocks(source, there) and options.engine == "auto":
         return "the mirror was made by files"
     return ""
 
@@ -43,35 +43,25 @@ def _present(source: Ext, there: Content) -> str:
     match there:
         case Blank(begun=begun):
             return f"the destination {'was being made' if begun else 'is blank'}"
-        case Ext() if is_mirror(source, there):
+        case Ext() if is_clone(source, there):
             kind = "an unfinished mirror" if mark.is_marked(there) else "a mirror"
             return f"the destination is {kind} of this source"
     return f"the destination holds {describe(there)}, not a mirror of this filesystem"
 
 
 def _way(source: Ext, there: Content, options: Options) -> tuple[Way, str]:
-    if not isinstance(there, Ext) or not is_mirror(source, there):
+    if not isinstance(there, Ext) or not is_clone(source, there):
         return Way.FRESH, "every block in use"
     if mark.is_marked(there):
         return Way.COMPARE, "what differs, since the last run was cut off"
     if not there.clean:
         return Way.COMPARE, "what differs, since the mirror was cut off"
-    if not _is_clone(source, there):
+    if not began_as_blocks(source, there):
         return Way.COMPARE, "what differs, since the mirror was made by files"
     if options.checksum:
         return Way.COMPARE, "what differs, by contents"
     return Way.CHANGES, "only what changed"
 
 
-def is_mirror(source: Ext, there: Content) -> bool:
-    """Whether what is there is a mirror of the source, finished or not."""
-    if not isinstance(there, Ext):
-        return False
-    if mark.is_marked(there):
-        return mark.is_unfinished_mirror(there, source)
-    same_kind = there.kind == source.kind or _is_clone(source, there)
-    return there.uuid == source.uuid and same_kind
-
-
-def _is_clone(source: Ext, there: Content) -> bool:
-    return isinstance(there, Ext) and blockwise.is_clone(source.superblock, there.superblock)
+def _by_blocks(source: Ext, there: Content) -> bool:
+    return isinstance(there, Ext) and began_as_blocks(source, there)

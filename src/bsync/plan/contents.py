@@ -10,6 +10,7 @@ from bsync.filesystems.ext import make
 from bsync.filesystems.kinds import kind_of
 from bsync.layout import Blank, Content, Ext, Filesystem, Foreign, Swap, describe
 from bsync.plan import blocks
+from bsync.plan.relation import Relation, is_clone, is_raw_clone, relation
 from bsync.plan.steps import (
     CompleteFilesystem,
     CopyFiles,
@@ -24,7 +25,7 @@ from bsync.plan.steps import (
 )
 from bsync.units import both_sizes, size_text
 
-_SMALLEST_SWAP = 10 * 4096  # bytes; mkswap(8) refuses less
+_SMALLEST_SWAP = 10  # pages; mkswap(8) refuses less
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def _raw(place: Place, source: Content, there: Content) -> Steps:
     if place.destination.size < place.source.size:
         need, have = both_sizes(place.source.size, place.destination.size)
         raise Refused(f"{place.name}: a raw copy needs {need}, the destination has {have}")
-    mirror = _is_raw_mirror(source, there)
+    mirror = is_raw_clone(source, there)
     return Steps((_copy_raw(place, source, there, mirror),), () if mirror else _lost(place, there))
 
 
@@ -88,15 +89,6 @@ def _copy_raw(place: Place, source: Content, there: Content, mirror: bool) -> Co
     return CopyRaw(place, what, reason, usage.used, usage, fresh=not mirror, begun=begun)
 
 
-def _is_raw_mirror(source: Content, there: Content) -> bool:
-    """The same kind, and known to be the same by its UUID or by how it begins."""
-    if isinstance(source, Blank) or isinstance(there, Blank) or describe(source) != describe(there):
-        return False
-    if isinstance(source, Foreign) and isinstance(there, Foreign) and source.start:
-        return source.uuid == there.uuid and (bool(source.uuid) or source.start == there.start)
-    return source.uuid == there.uuid != ""
-
-
 # --- swap ---------------------------------------------------------------------------------
 
 
@@ -106,7 +98,7 @@ def _swap(place: Place, source: Swap, there: Content) -> Steps:
             f"{place.name} of the source holds a hibernation image: its system only sleeps",
             "wake it up and shut it down first",
         )
-    if place.destination.size < _SMALLEST_SWAP:
+    if place.destination.size < _SMALLEST_SWAP * source.page_size:
         raise Refused(f"{place.name}: {place.destination.size} bytes are too few for swap")
     if there == source:
         return Steps(notes=(f"{place.name}: swap with this UUID and label is there already",))
@@ -135,7 +127,7 @@ def _filesystem(place: Place, source: Filesystem, there: Content, options: Optio
 
 def _by_blocks(place: Place, source: Ext, there: Content, options: Options) -> Steps:
     steps = blocks.steps(place, source, there, options)
-    if not blocks.is_mirror(source, there):
+    if not is_clone(source, there):
         return Steps(steps, _lost(place, there))
     complete = isinstance(there, Ext) and not mark.is_marked(there)
     return Steps(steps, _emptied(place, source, there) if complete else ())
@@ -146,7 +138,7 @@ def _by_files(
 ) -> Steps:
     _check_source(place, source)
     notes = _boot_block_note(place, source)
-    if isinstance(there, Filesystem) and _is_mirror(source, there):
+    if isinstance(there, Filesystem) and _can_be_updated(source, there):
         return _synchronise(place, source, there, notes, options.checksum, instead)
     kind, size = kind_of(source), place.destination.size
     if not kind.fits(source, size):
@@ -159,22 +151,18 @@ def _by_files(
         CopyFiles(place, source, fresh=True, reason=f"everything{instead}", cost=source.used),
         CompleteFilesystem(place, source, "UUID and label of the source"),
     )
-    ours = isinstance(there, Ext) and mark.is_unfinished_mirror(there, source)
+    ours = relation(source, there) is Relation.INCOMPLETE
     return Steps(steps, () if ours else _lost(place, there), notes)
+
+
+def _can_be_updated(source: Filesystem, there: Filesystem) -> bool:
+    same_kind = there.kind == source.kind or mark.is_marked(there)
+    return is_clone(source, there) and same_kind and kind_of(source).writable(there)
 
 
 def _too_small(place: Place, source: Filesystem, size: int) -> Refused:
     need, have = both_sizes(kind_of(source).needed(source, size), size)
     return Refused(f"{place.name}: the files need {need}, the destination has {have}")
-
-
-def _is_mirror(source: Filesystem, there: Filesystem) -> bool:
-    kind = kind_of(source)
-    if kind is not kind_of(there) or not kind.writable(there):
-        return False
-    if mark.is_marked(there):
-        return mark.is_unfinished_mirror(there, source)
-    return there.kind == source.kind and there.uuid == source.uuid
 
 
 def _check_source(place: Place, source: Filesystem) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from bsync.bootcode import is_disarmed
 from bsync.errors import Refused
+from bsync.filesystems import mark
 from bsync.layout import (
     BIOS_BOOT,
     BOOT_PROGRAM,
@@ -13,6 +14,7 @@ from bsync.layout import (
     Blank,
     Content,
     Disk,
+    Filesystem,
     Layout,
     Partition,
     Side,
@@ -68,6 +70,8 @@ class _Draft:
 
 def make_plan(source: Side, destination: Side, options: Options) -> Plan:
     """The plan that makes `destination` a mirror of `source`.  Raises `Refused`."""
+    for side in (source, destination):
+        _check_free(side)
     draft = _Draft()
     match source.layout:
         case Bare(content=content):
@@ -77,6 +81,26 @@ def make_plan(source: Side, destination: Side, options: Options) -> Plan:
     _check_sectors(draft.steps, source.layout, destination.layout)
     ordered = sorted(draft.steps, key=_phase)
     return Plan(source, destination, tuple(ordered), tuple(draft.destroys), tuple(draft.notes))
+
+
+def _check_free(side: Side) -> None:
+    """Raise `Refused` where a filesystem is said to be mounted on another machine.  What is
+    marked is ours: a run that was cut off had it mounted."""
+    for name, content in _contents(side):
+        if isinstance(content, Filesystem) and content.elsewhere and not mark.is_marked(content):
+            raise Refused(
+                f"{side.word}: {name} is mounted on another machine (mmp)",
+                "if that crashed, and no machine has it mounted: tune2fs -f -E clear_mmp",
+            )
+
+
+def _contents(side: Side) -> list[tuple[str, Content]]:
+    """All contents of a side, by the names of their places."""
+    match side.layout:
+        case Bare(content=content):
+            return [("the whole device", content)]
+        case Disk(table=table):
+            return [(f"partition {part.number}", part.content) for part in table.filled]
 
 
 def _check_sectors(steps: list[Step], source: Layout, destination: Layout) -> None:

@@ -11,7 +11,7 @@ from bsync.errors import Unavailable
 from bsync.filesystems import mark
 from bsync.filesystems.kind import BadSuperblock, Kind
 from bsync.filesystems.kinds import kind_named
-from bsync.filesystems.swap import HIBERNATED
+from bsync.filesystems.swap import HIBERNATED, PAGES, page_size
 from bsync.filesystems.xfs import space as xfs
 from bsync.layout import Blank, Content, Extent, Filesystem, Foreign, Swap
 from bsync.run import run
@@ -65,10 +65,9 @@ def _named(device: Device, extent: Extent, found: dict[str, str]) -> Content:
     uuid, label = found.get("UUID", ""), found.get("LABEL", "")
     if answering := kind_named(kind):
         return _filesystem(device, extent, kind, answering)
-    if kind == "swap":
-        return Swap(uuid, label)
-    if kind == HIBERNATED:
-        return Swap(uuid, label, hibernated=True)
+    if kind in ("swap", HIBERNATED):
+        start = device.read(extent.start, min(PAGES[-1], extent.size))
+        return Swap(uuid, label, kind == HIBERNATED, page_size(start))
     if kind or "PTTYPE" in found:
         kind = kind or f"{found['PTTYPE']} partition table"
         return with_usage(device, extent, Foreign(kind, uuid, label, _start(device, extent)))
@@ -84,7 +83,8 @@ def _filesystem(
         return Foreign(f"{name} with a {error}")
     if found.size > extent.size:
         return Foreign(f"{name} cut short ({found.size} bytes in {extent.size})")
-    return found
+    elsewhere = kind.in_use(found, lambda at, size: device.read(extent.start + at, size))
+    return dataclasses.replace(found, elsewhere=elsewhere)
 
 
 def with_usage(device: Device, extent: Extent, found: Foreign) -> Foreign:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from bsync.filesystems import mark as marks
 from bsync.filesystems.ext import make, mark, superblock
-from bsync.filesystems.kind import Command, Obstacle, Trial
+from bsync.filesystems.kind import Command, Obstacle, Read, Trial
 from bsync.layout import Ext
-from bsync.units import MIB, count_text
+from bsync.units import MIB, count_text, size_text
 
 NAMES = ("ext2", "ext3", "ext4", "ext4dev")
 REACH = superblock.OFFSET + superblock.SIZE
 PROGRAMS = ("mke2fs", "tune2fs", "e2fsck", "debugfs")
 
+_MMP_CLEAN = 0xFF4D4D50  # the sequence of one that is not mounted
+_MANY, _MUCH = 100, 16 * MIB  # files, bytes: the loss of most of less goes unasked
 _TRIAL_SIZE = 4 * MIB
 _RAW = "--engine raw copies the partition byte by byte"
 
@@ -20,6 +22,17 @@ def read(name: str, data: bytes) -> Ext:
     """See `Kind`."""
     boot_block, data = data[: superblock.OFFSET], data[superblock.OFFSET : REACH]
     return Ext(name, superblock.parse(data), any(boot_block))
+
+
+def in_use(found: Ext, read: Read) -> bool:
+    """See `Kind`.  Format: kernel documentation, filesystems/ext4/mmp.rst."""
+    sb = found.superblock
+    if not sb.mmp_block:
+        return False
+    if not 0 < sb.mmp_block < sb.blocks:
+        return True
+    sequence = int.from_bytes(read(sb.mmp_block * sb.block_size + 4, 4), "little")
+    return sequence != _MMP_CLEAN
 
 
 def unsettled(source: Ext) -> Obstacle | None:
@@ -76,9 +89,12 @@ def smallest(source: Ext) -> int:
 def emptied(source: Ext, there: Ext) -> str:
     """See `Kind`."""
     files, present = source.superblock.used_inodes, there.superblock.used_inodes
-    if present < 100 or files * 2 >= present:
-        return ""
-    return f"about {count_text(present - files, 'file')} of {present:,}"
+    if present >= _MANY and files * 2 < present:
+        return f"about {count_text(present - files, 'file')} of {present:,}"
+    size, was = make.contents(source.superblock), make.contents(there.superblock)
+    if was >= _MUCH and size * 2 < was:
+        return f"about {size_text(was - size)} of {size_text(was)}"
+    return ""
 
 
 def unlike(source: Ext, there: Ext) -> str:

@@ -110,6 +110,13 @@ def smallest(source: Superblock) -> int:
     return size
 
 
+def contents(sb: Superblock) -> int:
+    """Bytes that files and directories take, and what belongs to them: all but the filesystem's own
+    structures."""
+    own = Shape(sb.blocks, sb.inodes, sb.journal_size)
+    return max(0, sb.used - _overhead(sb, own, sb.reserved_gdt_blocks))
+
+
 def mke2fs_arguments(source: Superblock, made: Shape, device: str) -> list[str]:
     """The command that makes a filesystem like `source` on `device`, marked incomplete."""
     extended = ["nodiscard", "lazy_itable_init=1", "lazy_journal_init=1"]
@@ -229,11 +236,10 @@ def _room(source: Superblock, made: Shape) -> int:
 
     A fiftieth is added for what a copy by files lays out anew: directories, extent trees.
     """
-    own = Shape(source.blocks, source.inodes, source.journal_size)
-    contents = max(0, source.used - _overhead(source, own, source.reserved_gdt_blocks))
-    spare = contents // 50 + MIB
+    held = contents(source)
+    spare = held // 50 + MIB
     overhead = _overhead(source, made, _reserved_gdt(source, made.blocks))
-    return max(contents + spare + overhead, _least_room(source, made, overhead))
+    return max(held + spare + overhead, _least_room(source, made, overhead))
 
 
 def _least_room(source: Superblock, made: Shape, overhead: int) -> int:

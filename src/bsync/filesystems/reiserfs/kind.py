@@ -7,7 +7,7 @@ mkreiserfs(8), reiserfstune(8) and reiserfsck(8) ask no question where `-f` is g
 from __future__ import annotations
 
 from bsync.filesystems import mark
-from bsync.filesystems.kind import Command, Obstacle, Trial
+from bsync.filesystems.kind import Command, Obstacle, Read, Trial
 from bsync.filesystems.reiserfs import superblock
 from bsync.filesystems.reiserfs.superblock import Superblock
 from bsync.layout import Reiser
@@ -66,6 +66,11 @@ def fits(source: Reiser, size: int) -> bool:
 def fits_into(source: Reiser, there: Reiser) -> bool:
     """See `Kind`."""
     return fits(source, there.size)
+
+
+def in_use(found: Reiser, read: Read) -> bool:
+    """See `Kind`."""
+    return False
 
 
 def smallest(source: Reiser) -> int:
