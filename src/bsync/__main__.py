@@ -3,25 +3,51 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from types import FrameType
 
-import click
 
-from bsync.deferred import SIGNALS
-from bsync.errors import MEANING, BsyncError, Status, Stopped, Usage
-from bsync.say import say_error
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """End at once: nothing is held yet."""
+    os._exit(128 + number)
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+for _number in SIGNALS:
+    if signal.getsignal(_number) is not signal.SIG_IGN:  # nohup(1) means what it says
+        signal.signal(_number, _leave)
+
+import click  # noqa: E402 after what a signal would cut short
+
+from bsync.errors import (  # noqa: E402
+    MEANING,
+    BsyncError,
+    Status,
+    Stopped,
+    Unavailable,
+    Usage,
+    of_machine,
+)
+from bsync.say import say_error  # noqa: E402
+
+_MEMORY = 512 << 20  # bytes of address space that a run may take
 
 
 def main() -> None:
     """The `bsync` command."""
     _fill_standard_streams()
+    _forget_the_parents_signals()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for linear algebra; there is none
-    for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) means what it says
-            signal.signal(number, _stop)
     sys.exit(_run())
+
+
+def _forget_the_parents_signals() -> None:
+    """What the parent ignored or blocked stays so over exec(2): a child's end would then go
+    unnoticed, and count as success."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*SIGNALS, signal.SIGCHLD})
 
 
 def _fill_standard_streams() -> None:
@@ -32,17 +58,20 @@ def _fill_standard_streams() -> None:
     os.close(descriptor)
 
 
-def _stop(number: int, _frame: FrameType | None) -> None:
-    """End the run once; what is being released meanwhile is not to be interrupted again."""
-    for other in SIGNALS:
-        signal.signal(other, signal.SIG_IGN)
-    raise Stopped(number)
+def _check_memory() -> None:
+    """Raise `Unavailable` where libraries would end us in the middle for want of memory."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < _MEMORY:
+        have, need = limit >> 20, _MEMORY >> 20
+        message = f"bsync needs {need} MiB of address space, and may have {have}"
+        raise Unavailable(message, "raise the limit: ulimit -v")
 
 
 def _run() -> int:
-    from bsync.cli import main as commands
-
     try:
+        _check_memory()
+        from bsync.cli import main as commands
+
         commands.main(prog_name="bsync", standalone_mode=False)
         return Status.DONE
     except BsyncError as error:
@@ -59,6 +88,9 @@ def _run() -> int:
         say_error(BsyncError(MEANING[Status.INTERRUPTED]))
         return Status.INTERRUPTED
     except Exception as error:
+        if trouble := of_machine(error):
+            say_error(Unavailable(*trouble))
+            return Status.UNAVAILABLE
         if os.environ.get("BSYNC_DEBUG"):
             raise
         defect = f"a defect in bsync: {type(error).__name__}: {error}"

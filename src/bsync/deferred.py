@@ -8,7 +8,26 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from bsync.errors import Stopped
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # those that end a run
+
+
+def listen() -> None:
+    """From now on a signal that ends a run does so by an exception: something may be held.
+
+    Not before all modules are there: an import would make another exception of it.
+    """
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) means what it says
+            signal.signal(number, _stop)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    """End the run once; what is being released meanwhile is not to be interrupted again."""
+    for other in SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    raise Stopped(number)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ status.  `__main__` is the only place that turns one into output and a process e
 
 from __future__ import annotations
 
+import errno
 import signal
 from enum import IntEnum
 
@@ -99,6 +100,36 @@ class Unreleased(BsyncError):
     """The work is done, but something acquired on the way is still there."""
 
     status = Status.UNRELEASED
+
+
+_LIMITS = {
+    errno.ENOSPC: ("no space left on the filesystem", ""),
+    errno.EDQUOT: ("the disk quota is used up", ""),
+    errno.EMFILE: ("too many open files", "raise the limit: ulimit -n"),
+    errno.ENFILE: ("too many open files on this machine", "raise fs.file-max"),
+    errno.EAGAIN: (
+        "no more processes or threads can be started",
+        "raise the limit on them (ulimit -u), or on memory (ulimit -v)",
+    ),
+    errno.ENOMEM: ("not enough memory", "free some, or raise the limit: ulimit -v"),
+    errno.EFBIG: ("a file may not be as large as this", "raise the limit: ulimit -f"),
+}
+
+
+def of_machine(error: BaseException) -> tuple[str, str] | None:
+    """The message and the hint for an exception that is the machine's trouble; None for a defect
+    of ours."""
+    match error:
+        case MemoryError():
+            return _LIMITS[errno.ENOMEM]
+        case RuntimeError() if "start new thread" in str(error):
+            return _LIMITS[errno.EAGAIN]
+        case ImportError():
+            return f"cannot load {error.name or 'a module'}", "free memory, or reinstall bsync"
+        case OSError():
+            said, hint = _LIMITS.get(error.errno or 0, (error.strerror or str(error), ""))
+            return (f"{error.filename}: {said}" if error.filename else said), hint
+    return None
 
 
 class Stopped(BaseException):

@@ -13,7 +13,7 @@ from bsync.engines import files, raw, used
 from bsync.engines.blocks import pair as pairs
 from bsync.engines.blocks.engine import Copier
 from bsync.engines.rsync import Transfer
-from bsync.errors import CopyFailed, Damaged, Refused, Unavailable
+from bsync.errors import CopyFailed, Damaged, Refused, Unavailable, of_machine
 from bsync.events import Emit, Noticed, StepAdvanced, StepEnded, StepStarted
 from bsync.explain import preparation, title
 from bsync.filesystems import mark
@@ -129,6 +129,12 @@ def _failing_as_copy() -> Iterator[None]:
         yield
     except Unavailable as error:
         raise CopyFailed(error.message, error.hint) from None
+    except (OSError, MemoryError, RuntimeError) as error:
+        if trouble := of_machine(error):
+            message, hint = trouble
+            hints = filter(None, (hint, "the clone is incomplete: the same command completes it"))
+            raise CopyFailed(message, "; ".join(hints)) from None
+        raise
 
 
 def _carry_out(step: Step, context: Context, advance: Advance) -> tuple[Transfer, str]:

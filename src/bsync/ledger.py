@@ -9,6 +9,7 @@ from its lines and releases them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -90,13 +91,23 @@ class Ledger:
             except Stopped:  # it comes once; what it interrupted is done again
                 self._release(entry, resource)
                 raise
-            self.note({"entry": entry, "event": "released"})
+            with contextlib.suppress(OSError):  # at worst it is released again
+                self.note({"entry": entry, "event": "released"})
         except (BsyncError, OSError) as error:
             self.failures.append(_one_line(error))
 
     def note(self, line: Mapping[str, object]) -> None:
         """Write one line, and see it on the disk before anything else happens."""
-        os.write(self._descriptor, json.dumps(line).encode() + b"\n")
+        try:
+            self._write(line)
+        except OSError as error:
+            raise OSError(error.errno, os.strerror(error.errno or 0), str(self.directory)) from None
+
+    def _write(self, line: Mapping[str, object]) -> None:
+        text, size = json.dumps(line).encode() + b"\n", os.fstat(self._descriptor).st_size
+        if os.write(self._descriptor, text) != len(text):
+            os.ftruncate(self._descriptor, size)  # or the next line would begin within this one
+            raise OSError(errno.ENOSPC, "")
         os.fsync(self._descriptor)
 
     def close(self) -> None:
@@ -116,7 +127,7 @@ def opened(root: Path = ROOT) -> Iterator[Ledger]:
                 stack.callback(_close, ledger)
         except OSError as error:
             raise Unavailable(
-                f"cannot write a ledger in {root}: {error.strerror}", "run as root"
+                f"cannot write a ledger in {root}: {error.strerror}", _elsewhere()
             ) from None
         yield ledger
 
@@ -124,6 +135,13 @@ def opened(root: Path = ROOT) -> Iterator[Ledger]:
 def unopened() -> Ledger:
     """A ledger for what acquires nothing: nothing can be written to it."""
     return Ledger(ROOT, -1)
+
+
+def _elsewhere() -> str:
+    """What to do where no ledger can be written."""
+    if os.geteuid():
+        return "run as root"
+    return "BSYNC_RUNTIME_DIR names another folder for it, on a filesystem that can be written"
 
 
 def _new(root: Path) -> Ledger:
@@ -157,7 +175,7 @@ def recover(rebuild: Rebuild, root: Path = ROOT) -> tuple[list[str], list[str]]:
                 _tidy(root)
     except OSError as error:
         raise Unavailable(
-            f"cannot look for ledgers in {root}: {error.strerror}", "run as root"
+            f"cannot look for ledgers in {root}: {error.strerror}", _elsewhere()
         ) from None
     return released, failures
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol
 
+from bsync.deferred import listen
 from bsync.errors import BsyncError, Stopped
 from bsync.events import (
     Event,
@@ -211,10 +212,11 @@ def _on_a_terminal() -> bool:
 
 @contextlib.contextmanager
 def reporting(*, as_json: bool) -> Iterator[Reporter]:
-    """The reporter that fits where the output goes; it hears how the run ends."""
+    """The reporter that fits where the output goes; it hears how the run ends, by a signal too."""
     reporter: Reporter = JsonReporter() if as_json else (
         TerminalReporter() if _on_a_terminal() else PlainReporter()
     )  # fmt: skip
+    listen()
     try:
         yield reporter
     except (BsyncError, Stopped) as error:

@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -81,7 +80,7 @@ def run(
     Raises `Unavailable` where the program is missing, and `failure` on an exit status that
     is not `ok` or after `timeout` seconds.
     """
-    with tempfile.TemporaryFile() as errors:
+    with _memory() as errors:
         child: subprocess.Popen[bytes] | None = None
         try:
             with deferred():
@@ -137,7 +136,7 @@ class Service:
 
 def start(*argv: str, pass_fds: Sequence[int] = ()) -> Service:
     """Run `argv` until it is told to end.  Raises `Unavailable` where the program is missing."""
-    errors = tempfile.TemporaryFile()  # noqa: SIM115 the service's, as long as it is there
+    errors = _memory()  # the service's, as long as it is there
     with deferred():
         return Service(_spawn(argv, errors, False, pass_fds, False), errors)
 
@@ -187,6 +186,11 @@ def _spawn(
         start_new_session=True,
         pass_fds=pass_fds,
     )
+
+
+def _memory() -> IO[bytes]:
+    """A file for what a child says, which needs no room on any disk."""
+    return open(os.memfd_create("errors", os.MFD_CLOEXEC), "w+b")
 
 
 def _collect(child: subprocess.Popen[bytes], given: bytes | None, timeout: float | None) -> str:

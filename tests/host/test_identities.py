@@ -88,7 +88,7 @@ def test_swap_of_a_machine_with_large_pages(lab: Lab, size: int) -> None:
 def test_a_clone_by_blocks_that_differs_in_metadata_is_said_to(lab: Lab) -> None:
     source, target = ext(lab, "source", "random"), lab.image("target.img", 32 * MIB)
     lab.bsync(source, target)
-    call("debugfs", "-w", "-R", "sif source-1 atime 20200101", target)
+    call("debugfs", "-w", "-R", "sif source-1 crtime 20200101", target)
     assert "metadata" in lab.bsync("verify", source, target, status=6).out
     lab.bsync(source, target)
     lab.bsync("verify", source, target)

@@ -156,7 +156,10 @@ def test_version(monkeypatch: pytest.MonkeyPatch, calls: Calls, capsys: Capture)
         (Stopped(signal.SIGTERM), 143),
         (ZeroDivisionError("x"), 70),
         (RecursionError("x"), 70),
-        (OSError(5, "x"), 70),
+        (OSError(5, "x"), 4),
+        (MemoryError(), 4),
+        (RuntimeError("can't start new thread"), 4),
+        (ValueError("x"), 70),
     ],
 )
 @pytest.mark.parametrize("words", ["a b", "plan a b", "verify a b", "inspect a", "recover"])

@@ -36,7 +36,7 @@ PURE = [
 ]  # fmt: skip
 ALLOWED = frozenset(
     (
-        "__future__", "collections.abc", "dataclasses", "enum", "functools", "ipaddress",
+        "__future__", "collections.abc", "dataclasses", "enum", "errno", "functools", "ipaddress",
         "itertools", "json", "math", "re", "signal", "struct", "typing", "urllib.parse", "uuid",
     )
 )  # fmt: skip

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the machine lacks, or was made to lack, is said by its name, and is no defect of ours."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from lab import MIB, Lab, Run
+from small_disks import bare
+
+BSYNC = f"{sys.executable} -m bsync"
+
+
+def after(lab: Lab, before: str, *words: str | Path) -> Run:
+    """A run of bsync in a shell, and a mount namespace, in which `before` has happened."""
+    return lab.within(f"{before}\nexec {BSYNC} {' '.join(map(str, words))}")
+
+
+@pytest.mark.parametrize("engine", ["blocks", "files"])
+def test_a_parent_that_ignores_its_children(lab: Lab, engine: str) -> None:
+    source, target = bare(lab), lab.image("target.img", 64 * MIB)
+    lab.stand_in("wipefs", "exit 1", when="--all")
+    run = after(lab, "trap '' CHLD", source, target, "--engine", engine)
+    assert run.status == 5, run
+    assert "wipefs failed with status 1" in run.err
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "HUP"])
+def test_a_signal_while_it_starts(lab: Lab, name: str) -> None:
+    number = signal.Signals[f"SIG{name}"]
+    for step in range(12):
+        child = lab.start("inspect", Path("/nowhere"))
+        time.sleep(step * 0.02)
+        child.send_signal(number)
+        out, err = child.communicate(timeout=30)
+        # Before our first lines, Python's own answer to Ctrl-C is a traceback.
+        early = name == "INT" and ("/bsync/" not in err or "import signal" in err)
+        assert early or "Traceback" not in out + err, (step, err)
+        assert early or child.returncode in (-number, 128 + number, 4), (step, child, err)
+
+
+def test_no_room_in_tmp(lab: Lab) -> None:
+    image = bare(lab)
+    folder = lab.folder / "tmp"
+    folder.mkdir()
+    full = f"mount -t tmpfs -o size=4k none {folder}; head -c 9999 /dev/zero >{folder}/x"
+    run = after(lab, f"{full}; export TMPDIR={folder}", "inspect", image)
+    assert run.status == 0, run
+
+
+def test_no_room_for_the_ledger(lab: Lab) -> None:
+    source, target = bare(lab), lab.image("target.img", 64 * MIB)
+    lab.runtime.mkdir()
+    full = f"mount -t tmpfs -o size=8k none {lab.runtime}; head -c 9999 /dev/zero >{lab.runtime}/x"
+    run = after(lab, full, source, target)
+    assert run.status in (4, 5), run
+    assert f"{lab.runtime}/" in run.err
+    assert "no space left" in run.err
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ("-n 12", "open files"),
+        ("-f 2000", "ulimit -f"),
+        ("-v 200000", "ulimit -v"),
+        ("-v 600000", ""),
+    ],
+)
+def test_a_limit_of_the_shell(lab: Lab, limit: str, said: str) -> None:
+    source, target = bare(lab), lab.image("target.img", 64 * MIB)
+    run = after(lab, f"ulimit {limit}", source, target, "--engine", "files")
+    assert run.status in ((4, 5) if said else (0,)), run
+    assert said in run.err
+
+
+def test_nowhere_to_write_to(lab: Lab) -> None:
+    image = bare(lab)
+    command = f"{BSYNC} inspect {image} >/dev/full 2>/dev/full"
+    result = subprocess.run(["sh", "-c", command], env=lab.environment, check=False)
+    assert result.returncode == 0
