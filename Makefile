@@ -3,7 +3,9 @@
 # The system's own Python, so that its venv module comes from the package in packages.txt.
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 BIN := .venv/bin
-PYTEST := $(BIN)/python -m pytest
+# So many tests run beside each other, in processes that take the next one each as they are free.
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup
 
 .PHONY: install compiled demo test test-unit test-host test-boot test-vm bench docs clean
 

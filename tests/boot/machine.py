@@ -113,7 +113,7 @@ def _command(disk: Path) -> list[str]:
         "qemu-system-x86_64",
         *("-accel", "tcg,thread=multi,tb-size=256"),
         *("-machine", "pc,graphics=off"),  # brings the firmware's text to the serial line
-        *("-cpu", "qemu64", "-smp", "2", "-m", "1G"),
+        *("-cpu", "qemu64", "-smp", "1", "-m", "1G"),
         *("-nodefaults", "-display", "none", "-monitor", "none", "-serial", "stdio"),
         "-no-reboot",  # a kernel that panics ends the run
         "-drive",

@@ -43,6 +43,8 @@ ALLOWED = frozenset(
 
 LONGEST_FUNCTION, LONGEST_MODULE = 40, 400
 
+MYPY = pytest.mark.xdist_group("mypy")  # its runs fill one cache
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -67,10 +69,12 @@ def test_ruff_would_format_nothing() -> None:
     checked(*python("ruff", "format", "--no-cache", "--check", *FOLDERS))
 
 
+@MYPY
 def test_mypy_finds_nothing() -> None:
     checked(*python("mypy", *(name for name in FOLDERS if name != "tests")))
 
 
+@MYPY
 @pytest.mark.parametrize("folder", TEST_FOLDERS)
 def test_mypy_finds_nothing_in_the_tests(folder: str) -> None:
     """Each folder by itself: its modules are imported flat, and each may have a conftest."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every module of guest/ in a machine of its own, two at a time.
+"""Every module of guest/ in a machine of its own.
 
 `test_*.py` is a module of ordinary tests.  In `cut_*.py` they come in pairs: test_before_NAME
 ends with `rig.cut_power()`, and test_after_NAME runs in the next life of the same disks.
@@ -14,9 +14,7 @@ import ast
 import os
 import re
 import subprocess
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -32,7 +30,6 @@ FOLDER = "tests/vm/guest"
 MODULES = Path(__file__).with_name("guest")
 WANTED = os.environ.get("BSYNC_VM_TEST", "")
 TIMEOUT = 1500.0
-AT_ONCE = 2
 MARKER = "=== the power is cut here ==="
 WITH_DEBIAN = ("test_usage",)  # modules whose guest has a bootable disk, disk3
 
@@ -90,7 +87,6 @@ class Bench:
     """A place for the disks and the results of one job."""
 
     folder: Path
-    abandoned: threading.Event
 
     def run(self, job: Job) -> str:
         """The output of the guest's pytest.  Raises `Failed`, `GuestFailed`."""
@@ -128,10 +124,8 @@ class Bench:
             *(["--capture=no"] if cut else []),
             *words,
         ]
-        return run(
-            command, disks=disks, timeout=TIMEOUT, keep=self.folder / "out", cut_power_at=cut,
-            abandoned=self.abandoned,
-        )  # fmt: skip
+        out = self.folder / "out"
+        return run(command, disks=disks, timeout=TIMEOUT, keep=out, cut_power_at=cut)
 
     def _passed(self, result: Result) -> str:
         """All of them, and at least one: nothing is skipped where everything is there."""
@@ -149,24 +143,9 @@ def failed(reason: str, result: Result) -> Failed:
     return Failed("\n".join([reason, result.output, tail("console", result.log)]))
 
 
-@pytest.fixture(scope="module")
-def outputs(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[Job, Future[str]]]:
-    """All jobs of this session, begun; each ends as it will while the tests wait in turn."""
-    items = (getattr(item, "callspec", None) for item in request.session.items)
-    chosen = [call.params["job"] for call in items if call and "job" in call.params]
-    abandoned = threading.Event()
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        benches = [Bench(tmp_path_factory.mktemp(str(job)), abandoned) for job in chosen]
-        yield {job: pool.submit(bench.run, job) for job, bench in zip(chosen, benches, strict=True)}
-        abandoned.set()
-        pool.shutdown(cancel_futures=True)
-
-
 @pytest.mark.parametrize("job", JOBS, ids=str)
-def test_in_a_guest(job: Job, outputs: dict[Job, Future[str]]) -> None:
+def test_in_a_guest(job: Job, tmp_path: Path) -> None:
     try:
-        print(outputs[job].result())
+        print(Bench(tmp_path).run(job))
     except (Failed, GuestFailed) as error:
         pytest.fail(str(error), pytrace=False)

@@ -24,6 +24,7 @@ CUTS = 16  # of each log
 CASES = [
     f"{case}-{engine}" for case in ("first", "later", "other") for engine in ("blocks", "files")
 ]
+pytestmark = pytest.mark.xdist_group("recordings")  # which are made once
 SHARES = (0.5, 0.0, 0.9, 0.1)
 
 
