@@ -82,9 +82,9 @@ def attached_lun(word: str) -> Iterator[Path]:
             means = Means(ledger, lambda _text: None, passwords.provider(""))
             with opened(parse(word), Role.DESTINATION, means) as device:
                 over = loop.Over(device.descriptor, Extent(0, device.size), writable=True)
-                with loop.attached(ledger, over) as path:
-                    yield Path(path)
-                    flush(Path(path))
+                with loop.attached(ledger, over) as attached:
+                    yield Path(attached.device)
+                    flush(Path(attached.device))
         if ledger.failures:
             raise LunFailed("; ".join(ledger.failures))
     except BsyncError as error:

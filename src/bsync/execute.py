@@ -10,6 +10,7 @@ from bsync.acquire.block import Device
 from bsync.acquire.tree import Tree, found_at, loop_over, mounted_tree, overwrite_start
 from bsync.bootcode import disarmed
 from bsync.engines import files, raw, used
+from bsync.engines.blocks import directories
 from bsync.engines.blocks import pair as pairs
 from bsync.engines.blocks.engine import Copier
 from bsync.engines.rsync import Transfer
@@ -19,7 +20,7 @@ from bsync.explain import preparation, title
 from bsync.filesystems import mark
 from bsync.filesystems.kinds import kind_of
 from bsync.filesystems.swap import mkswap_arguments
-from bsync.layout import SIGNATURE_END, Extent
+from bsync.layout import SIGNATURE_END, Ext, Extent
 from bsync.ledger import Ledger
 from bsync.plan.steps import (
     CompleteBlocks,
@@ -81,6 +82,8 @@ def execute(
 def _prepare(step: Step, context: Context, stack: contextlib.ExitStack) -> None:
     """Open what a step reads from."""
     if isinstance(step, CopyFiles):
+        if isinstance(step.source, Ext):
+            directories.check_source(context.source, step.place.source, step.source)
         tree = mounted_tree(
             context.ledger, context.source, step.place.source, step.source, writable=False
         )
@@ -274,7 +277,24 @@ def _copy_files(step: CopyFiles, context: Context, advance: Advance) -> tuple[Tr
         context.ledger, context.destination, place.destination, step.source, writable=True
     ) as there:
         done = files.mirror(tree, there, advance, checksum=step.checksum)
+    _check_copy(step, context)
     return done, _said(done)
+
+
+def _check_copy(step: CopyFiles, context: Context) -> None:
+    """The kernel met no damage on the clone; a new one has none at all.  While it is marked."""
+    extent = step.place.destination
+    with loop_over(context.ledger, context.destination, extent, writable=False) as device:
+        clean = found_at(device, step.source).clean
+        damage = "" if clean else "the kernel found it damaged while it was mounted"
+        if step.fresh and clean:
+            try:
+                run(*kind_of(step.source).checking(device))
+            except CopyFailed as error:
+                damage = error.message
+    if damage:
+        name = f"{step.place.name} of the destination"
+        raise CopyFailed(f"{name}: {damage}", "is the disk below it full, or failing? see dmesg")
 
 
 def _said(done: Transfer) -> str:

@@ -64,8 +64,8 @@ def _try_mount(step: CopyFiles, ledger: Ledger) -> None:
         over = Over(descriptor, Extent(0, trial.size), True)
         try:
             with (
-                loop.attached(ledger, over) as device,
-                mount.mounted(ledger, device, "trial", trial.type, ["rw"]),
+                loop.attached(ledger, over) as attached,
+                mount.mounted(ledger, attached.device, "trial", trial.type, ["rw"]),
             ):
                 pass
         except Unavailable:

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 from bsync.acquire.block import Device
-from bsync.acquire.tree import mounted_tree
+from bsync.acquire.tree import loop_over, mounted_tree
 from bsync.engines import files, raw, used
 from bsync.engines.blocks import engine
 from bsync.engines.blocks import pair as blocks
+from bsync.errors import CopyFailed
 from bsync.filesystems import mark
 from bsync.filesystems.ext import blockwise
 from bsync.filesystems.kinds import kind_of
@@ -32,6 +33,7 @@ from bsync.layout import (
 )
 from bsync.ledger import Ledger
 from bsync.plan.steps import Place
+from bsync.run import run
 from bsync.usage import Usage
 
 Pair = tuple[Place, Content, Content]
@@ -194,7 +196,18 @@ def _trees(
                 devices, (place.source, place.destination), (here, there), strict=True
             )
         )
-        return files.differences(source, destination)
+        found = files.differences(source, destination)
+    return [*found, *_damage(place, there, devices[1], ledger)]
+
+
+def _damage(place: Place, there: Filesystem, device: Device, ledger: Ledger) -> list[str]:
+    """What its own tool finds wrong with a filesystem that was made by its files."""
+    with loop_over(ledger, device, place.destination, writable=False) as path:
+        try:
+            run(*kind_of(there).checking(path))
+        except CopyFailed as error:
+            return [f"its filesystem is damaged: {error.message}"]
+    return []
 
 
 def _bytes(place: Place, devices: tuple[Device, Device]) -> list[str]:

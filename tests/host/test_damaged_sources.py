@@ -134,3 +134,42 @@ def test_a_short_symbolic_link_that_stands_in_a_block(lab: Lab) -> None:
     lab.bsync("verify", source, target)
     with lab.mounted(target, read_only=True, options="noload") as tree:
         assert (tree / "link").readlink() == Path("folder/file")
+
+
+def with_many_names(lab: Lab) -> tuple[Path, int]:
+    """A filesystem whose root takes several blocks of names, and one of these blocks."""
+    source = filled(lab, "source.img")
+    with lab.mounted(source) as tree:
+        for count in range(400):
+            (tree / f"{count}-{'name' * 8}").write_text("x")
+    blocks = call("debugfs", "-R", "blocks /", source).split()
+    return source, int(blocks[len(blocks) // 2])
+
+
+@pytest.mark.parametrize("engine", ["blocks", "files"])
+@pytest.mark.parametrize("junk", [bytes(KIB), b"\xff" * KIB], ids=["zeroes", "ones"])
+def test_a_damaged_directory_empties_no_clone(lab: Lab, engine: str, junk: bytes) -> None:
+    """Of such a block the kernel shows nothing, and no error."""
+    source, block = with_many_names(lab)
+    target = lab.image("target.img", 16 * MIB)
+    lab.bsync(source, target, "--engine", engine)
+    patched(source, block * KIB, junk)
+    before = digest(target)
+    said = lab.bsync(source, target, "--engine", engine, status=3).err
+    assert "directory" in said
+    assert "e2fsck" in said
+    assert digest(target) == before
+    other = lab.image("other.img", 16 * MIB)
+    assert "e2fsck" in lab.bsync(source, other, "--engine", engine, status=3).err
+
+
+def test_a_clone_damaged_below_its_names_is_not_good(lab: Lab) -> None:
+    """By files, onto a clone whose own directory is damaged: the kernel notices while it writes."""
+    source, _ = with_many_names(lab)
+    target = lab.image("target.img", 16 * MIB)
+    lab.bsync(source, target, "--engine", "files")
+    blocks = call("debugfs", "-R", "blocks /", target).split()
+    size = int(call("dumpe2fs", "-h", target).split("Block size:")[1].split()[0])
+    patched(target, int(blocks[len(blocks) // 2]) * size, bytes(size))
+    lab.bsync(source, target, "--engine", "files", status=5)
+    lab.bsync("verify", source, target, status=6)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from bsync.errors import Unavailable, Unreleased
+from bsync.errors import CopyFailed, Unavailable, Unreleased
 from bsync.layout import Extent
 from bsync.ledger import Facts, Ledger
 from bsync.run import loaded
@@ -93,6 +93,19 @@ class Loop:
             kind = Busy if error.errno == errno.EBUSY else Unavailable
             raise kind(f"{self.device} cannot be attached: {error.strerror}") from None
 
+    def flush(self) -> None:
+        """See whatever was written to it on what it stands on.
+
+        An error of writing is told once to each descriptor that was open when it happened: this one
+        has been since the device was made.  Raises `CopyFailed`.
+        """
+        assert self._over is not None
+        try:
+            os.fsync(self._held)
+            os.fsync(self._over.backing)
+        except OSError as error:
+            raise CopyFailed(f"the destination cannot be written: {error.strerror}") from None
+
     def release(self) -> None:
         """Detach it.  Raises `Unreleased` if somebody keeps it busy."""
         if self._held >= 0:
@@ -117,8 +130,8 @@ class Loop:
 
 
 @contextlib.contextmanager
-def attached(ledger: Ledger, over: Over) -> Iterator[str]:
-    """A loop device over `over`, by its path, until the end of the block."""
+def attached(ledger: Ledger, over: Over) -> Iterator[Loop]:
+    """A loop device over `over` until the end of the block."""
     with contextlib.ExitStack() as stack:
         for attempt in range(_ATTEMPTS):
             device, reference = _free_device(), f"bsync:{ledger.run}"
@@ -128,7 +141,7 @@ def attached(ledger: Ledger, over: Over) -> Iterator[str]:
             except Busy:
                 if attempt == _ATTEMPTS - 1:
                     raise
-        yield loop.device
+        yield loop
 
 
 def status(device: str) -> LoopStatus | None:

@@ -186,8 +186,8 @@ def _buffered(export: Export, writable: bool, means: Means) -> Iterator[Device]:
         extent = Extent(0, os.fstat(backing).st_size)
         over = Over(backing, extent, writable, direct=not writable)
         with (
-            loop.attached(means.ledger, over) as device,
-            block.opened(DevicePath(device), writable=writable) as opened_device,
+            loop.attached(means.ledger, over) as attached,
+            block.opened(DevicePath(attached.device), writable=writable) as opened_device,
         ):
             yield replace(opened_device, shortcut=export.shortcut)
     finally:

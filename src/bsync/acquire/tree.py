@@ -57,10 +57,10 @@ def mounted_tree(
 @contextlib.contextmanager
 def loop_over(ledger: Ledger, device: Device, extent: Extent, *, writable: bool) -> Iterator[str]:
     """A loop device over `extent`, flushed at the end if it is writable."""
-    with loop.attached(ledger, Over(device.descriptor, extent, writable)) as path:
-        yield path
+    with loop.attached(ledger, Over(device.descriptor, extent, writable)) as attached:
+        yield attached.device
         if writable:
-            _flush(path)
+            attached.flush()
 
 
 def found_at(path: str, like: Filesystem) -> Filesystem:
@@ -133,14 +133,3 @@ def _read(descriptor: int, at: int, size: int) -> bytes:
         pieces.append(piece)
         at, size = at + len(piece), size - len(piece)
     return b"".join(pieces)
-
-
-def _flush(path: str) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise CopyFailed(f"the destination cannot be flushed: {error.strerror}") from None

@@ -106,6 +106,9 @@ class Kind(Protocol[F]):
         """The command that recovers the journal and mends what can be mended unasked; its
         statuses 0 and 1 are good."""
 
+    def checking(self, device: str, /) -> Command:
+        """The command that finds damage, and mends none: then its status is not 0."""
+
     def completing(self, source: F, present: F, device: str, /) -> list[Command]:
         """The commands that tune the finished mirror, and take the mark away last."""
 

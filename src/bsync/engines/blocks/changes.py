@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bsync.arrays import Flags, Numbers, Rows
-from bsync.engines.blocks import owned, ranges
+from bsync.engines.blocks import directories, owned, ranges
 from bsync.engines.blocks.pair import AT_ONCE, Half, Pair
 from bsync.engines.blocks.ranges import Ranges
 from bsync.filesystems.ext import blockwise, maps
@@ -130,6 +130,7 @@ class _Search:
         self._changed: list[Numbers] = []  # inodes
         self._watched: list[Numbers] = []  # inodes whose contents are always compared
         self._watched_data: list[Runs] = []
+        self._directories: list[Numbers] = []  # inodes
         self._nodes: list[Nodes] = []
         self._attributes: list[Numbers] = []
 
@@ -192,6 +193,7 @@ class _Search:
         self._rows_differ |= bool((differ & (used | was) & ~resize).any())
         self._deleted += int((was & ~used).sum())
         changed = (differ | ~known) & used & ~resize
+        self._directories.append(numbers[used & table.is_directory(here)])
         both = np.flatnonzero(changed & known)
         same = ~table.differing(table.relevant(here[both]), table.relevant(there[both]))
         changed[both[same]] = False
@@ -248,6 +250,7 @@ class _Search:
         of_journal = watched.owner == table.JOURNAL
         journal = self._used_journal(watched.of(of_journal))
         own = self._own_contents(watched.of(~of_journal))
+        self._check_directories(watched, own, changed)
         moved = self._readable(owned.blocks_of(self._pair.source, changed))
         late = owned.blocks_of(self._pair.source, np.setdiff1d(self._racy.numbers(), changed))
         stale = self._pair.differing_in(late.pairs())
@@ -263,6 +266,13 @@ class _Search:
         files = int((changed >= table.FIRST_ORDINARY).sum()) + int(table.ROOT in changed)
         only_growth = self._grown and not logical
         return Changes(differing, doubtful, files, self._deleted, only_growth)
+
+    def _check_directories(self, watched: Runs, differing: Numbers, changed: Numbers) -> None:
+        """Those that changed are not damaged; the others are the clone's, too."""
+        every = np.concatenate([_NONE, *self._directories])
+        blocks = owned.blocks_in(watched.of(np.isin(watched.owner, every)))
+        directories.check_blocks(self._pair.source, np.intersect1d(blocks, differing))
+        directories.check_inodes(self._pair.source, np.intersect1d(every, changed))
 
     def _readable(self, blocks: Ranges) -> Ranges:
         """The same without the bad ones, which belong to an inode like others."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bsync.engines.blocks import bitmaps, changes, pump, ranges, reflink
+from bsync.engines.blocks import bitmaps, changes, directories, pump, ranges, reflink
 from bsync.engines.blocks.changes import Changes
 from bsync.engines.blocks.pair import Half, Pair, half
 from bsync.engines.blocks.pump import Work
@@ -58,6 +58,7 @@ class Copier:
         mirror = self._mirror() if self._way is Way.CHANGES else None
         if mirror is None or not changes.comparable(self._pair.source, mirror):
             bitmaps.check_inodes(self._pair.source)
+            directories.check(self._pair.source)
             self._way = Way.FRESH if self._way is Way.FRESH else Way.COMPARE
             return
         found = changes.find(self._pair, mirror)

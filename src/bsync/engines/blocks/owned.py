@@ -41,14 +41,23 @@ def blocks_of(half: Half, inodes: Numbers) -> Ranges:
     return union(found)
 
 
+def data_of(half: Half, inodes: Numbers) -> Runs:
+    """The runs of data of `inodes`.  Raises `BadMap`."""
+    return maps.joined_runs([level.data for level in _levels(half, inodes)])
+
+
+def blocks_in(runs: Runs) -> Numbers:
+    """Every block of all runs, ascending, each once."""
+    return ranges.of_runs(runs.start, runs.length).numbers()
+
+
 def bad_blocks(half: Half) -> Ranges:
     """The blocks that the filesystem knows to be bad, which nobody reads.  Raises `Damaged`.
 
     Format: the data of inode 1, EXT2_BAD_INO (e2fsck(8), -l).
     """
     with followed(half):
-        runs = [level.data for level in _levels(half, np.array([table.BAD_BLOCKS]))]
-    found = maps.joined_runs(runs)
+        found = data_of(half, np.array([table.BAD_BLOCKS]))
     return ranges.of_runs(found.start, found.length)
 
 

@@ -132,6 +132,11 @@ def repairing(device: str) -> Command:
     return ["e2fsck", "-p", device]
 
 
+def checking(device: str) -> Command:
+    """See `Kind`."""
+    return ["e2fsck", "-f", "-n", device]
+
+
 def completing(source: Ext, present: Ext, device: str) -> list[Command]:
     """See `Kind`."""
     sb = source.superblock

@@ -74,6 +74,11 @@ def attribute_blocks(rows: Rows) -> Numbers:
     return column(rows, 0x68, 4) | column(rows, 0x76, 2) << 32
 
 
+def size(rows: Rows) -> Numbers:
+    """Every row's size in bytes: of a regular file, or a directory."""
+    return column(rows, 0x04, 4) | column(rows, 0x6C, 4) << 32
+
+
 def is_directory(rows: Rows) -> Flags:
     """Which rows are directories."""
     return np.asarray(kind(rows) == stat.S_IFDIR)

@@ -134,6 +134,11 @@ def repairing(device: str) -> Command:
     return ["reiserfsck", "--fix-fixable", "-y", "-q", device]
 
 
+def checking(device: str) -> Command:
+    """See `Kind`."""
+    return ["reiserfsck", "--check", "--yes", "--quiet", device]
+
+
 def completing(source: Reiser, present: Reiser, device: str) -> list[Command]:
     """See `Kind`."""
     return [["reiserfstune", "-f", "-u", source.uuid, "-l", source.label, device]]
