@@ -28,7 +28,7 @@ from bsync.errors import (  # noqa: E402
     Stopped,
     Unavailable,
     Usage,
-    of_machine,
+    machine_troubles,
 )
 from bsync.say import say_error  # noqa: E402
 
@@ -47,7 +47,7 @@ def _forget_the_parents_signals() -> None:
     """What the parent ignored or blocked stays so over exec(2): a child's end would then go
     unnoticed, and count as success."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*SIGNALS, signal.SIGCHLD})
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _fill_standard_streams() -> None:
@@ -70,9 +70,10 @@ def _check_memory() -> None:
 def _run() -> int:
     try:
         _check_memory()
-        from bsync.cli import main as commands
+        with machine_troubles():
+            from bsync.cli import main as commands
 
-        commands.main(prog_name="bsync", standalone_mode=False)
+            commands.main(prog_name="bsync", standalone_mode=False)
         return Status.DONE
     except BsyncError as error:
         if not error.said:
@@ -88,9 +89,6 @@ def _run() -> int:
         say_error(BsyncError(MEANING[Status.INTERRUPTED]))
         return Status.INTERRUPTED
     except Exception as error:
-        if trouble := of_machine(error):
-            say_error(Unavailable(*trouble))
-            return Status.UNAVAILABLE
         if os.environ.get("BSYNC_DEBUG"):
             raise
         defect = f"a defect in bsync: {type(error).__name__}: {error}"

@@ -13,14 +13,22 @@ from bsync.errors import Stopped
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # those that end a run
 
 
-def listen() -> None:
-    """From now on a signal that ends a run does so by an exception: something may be held.
+@contextlib.contextmanager
+def listening() -> Iterator[None]:
+    """A signal that ends a run does so by an exception meanwhile: something may be held.
 
-    Not before all modules are there: an import would make another exception of it.
+    Not before all modules are there, nor when all is over: imports and the interpreter's end
+    would make another exception of it, or none.
     """
-    for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) means what it says
-            signal.signal(number, _stop)
+    # nohup(1) means what it says
+    heard = {n: now for n in SIGNALS if (now := signal.getsignal(n)) is not signal.SIG_IGN}
+    for number in heard:
+        signal.signal(number, _stop)
+    try:
+        yield
+    finally:
+        for number, handler in heard.items():
+            signal.signal(number, handler)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

@@ -6,8 +6,10 @@ status.  `__main__` is the only place that turns one into output and a process e
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import signal
+from collections.abc import Iterator
 from enum import IntEnum
 
 
@@ -130,6 +132,17 @@ def of_machine(error: BaseException) -> tuple[str, str] | None:
             said, hint = _LIMITS.get(error.errno or 0, (error.strerror or str(error), ""))
             return (f"{error.filename}: {said}" if error.filename else said), hint
     return None
+
+
+@contextlib.contextmanager
+def machine_troubles() -> Iterator[None]:
+    """The machine's troubles become `Unavailable`; a defect of ours stays what it is."""
+    try:
+        yield
+    except Exception as error:
+        if trouble := of_machine(error):
+            raise Unavailable(*trouble) from None
+        raise
 
 
 class Stopped(BaseException):

@@ -14,7 +14,7 @@ from bsync.engines.blocks import directories
 from bsync.engines.blocks import pair as pairs
 from bsync.engines.blocks.engine import Copier
 from bsync.engines.rsync import Transfer
-from bsync.errors import CopyFailed, Damaged, Refused, Unavailable, of_machine
+from bsync.errors import CopyFailed, Damaged, Refused, Unavailable, machine_troubles
 from bsync.events import Emit, Noticed, StepAdvanced, StepEnded, StepStarted
 from bsync.explain import preparation, title
 from bsync.filesystems import mark
@@ -129,15 +129,11 @@ def _nothing_written() -> Iterator[None]:
 def _failing_as_copy() -> Iterator[None]:
     """Once writing has begun, whatever cannot be had is a failed copy."""
     try:
-        yield
+        with machine_troubles():
+            yield
     except Unavailable as error:
-        raise CopyFailed(error.message, error.hint) from None
-    except (OSError, MemoryError, RuntimeError) as error:
-        if trouble := of_machine(error):
-            message, hint = trouble
-            hints = filter(None, (hint, "the clone is incomplete: the same command completes it"))
-            raise CopyFailed(message, "; ".join(hints)) from None
-        raise
+        hints = filter(None, (error.hint, "the clone is incomplete: the same command completes it"))
+        raise CopyFailed(error.message, "; ".join(hints)) from None
 
 
 def _carry_out(step: Step, context: Context, advance: Advance) -> tuple[Transfer, str]:

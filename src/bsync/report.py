@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol
 
-from bsync.deferred import listen
-from bsync.errors import BsyncError, Stopped
+from bsync.deferred import listening
+from bsync.errors import BsyncError, Stopped, machine_troubles
 from bsync.events import (
     Event,
     Finished,
@@ -216,9 +216,9 @@ def reporting(*, as_json: bool) -> Iterator[Reporter]:
     reporter: Reporter = JsonReporter() if as_json else (
         TerminalReporter() if _on_a_terminal() else PlainReporter()
     )  # fmt: skip
-    listen()
     try:
-        yield reporter
+        with listening(), machine_troubles():
+            yield reporter
     except (BsyncError, Stopped) as error:
         reporter.failed(error)
         error.said = True

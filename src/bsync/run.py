@@ -30,6 +30,7 @@ setattr(subprocess, "_USE_VFORK", False)  # noqa: B010 subprocess documents it, 
 _GRACE = 5.0  # seconds between asking a child to end and ending it
 _GLANCE = 0.1  # seconds between two looks at what a child says
 _PIPE = 1 << 20  # bytes
+_LOST = 256  # no program's exit status
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ENVIRONMENT = {
     "LANG": "C.UTF-8",
@@ -39,7 +40,7 @@ _ENVIRONMENT = {
     "BLKID_FILE": "/dev/null",
     "LVM_SUPPRESS_FD_WARNINGS": "1",
 }
-# Nobody tells of a parent that died before it was asked for: then the child is another's.
+# If the parent died before PDEATHSIG was set, no signal ever comes; so compare PPID.
 _GUARD = '[ "$PPID" = "$0" ] && exec "$@"'
 # Debian's package for each program, for the hint when one is missing.
 _PACKAGES = {
@@ -81,7 +82,7 @@ def run(
     is not `ok` or after `timeout` seconds.
     """
     with _memory() as errors:
-        child: subprocess.Popen[bytes] | None = None
+        child: _Child | None = None
         try:
             with deferred():
                 child = _spawn(argv, errors, given is not None, pass_fds, critical)
@@ -99,15 +100,34 @@ def run(
             raise
         errors.seek(0)
         result = Completed(status, output, errors.read().decode("utf-8", "replace"))
-    if result.status not in ok:
+    if result.status == _LOST or result.status not in ok:
         raise failure(_account(argv[0], result))
     return result
+
+
+class _Child(subprocess.Popen[bytes]):
+    """A child whose exit status, if somebody else got it, is not taken for 0."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """As in `Popen`, which calls this for every other way of waiting, too."""
+        end = None if timeout is None else time.monotonic() + timeout
+        pause = _GLANCE / 64
+        how = os.WEXITED | os.WNOWAIT | (os.WNOHANG if timeout is not None else 0)
+        try:
+            while self.returncode is None and os.waitid(os.P_PID, self.pid, how) is None:
+                if end is not None and time.monotonic() > end:
+                    raise subprocess.TimeoutExpired(self.args, timeout or 0)
+                time.sleep(pause)
+                pause = min(2 * pause, _GLANCE)
+        except ChildProcessError:
+            self.returncode = _LOST
+        return super().wait()
 
 
 class Service:
     """A child that runs beside us until it is told to end, or bsync ends."""
 
-    def __init__(self, child: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
+    def __init__(self, child: _Child, errors: IO[bytes]) -> None:
         self._child = child
         self._errors = errors
 
@@ -174,18 +194,29 @@ def _search_path() -> str:
 
 def _spawn(
     argv: Sequence[str], errors: IO[bytes], speaks: bool, pass_fds: Sequence[int], critical: bool
-) -> subprocess.Popen[bytes]:
+) -> _Child:
     require([argv[0], "setpriv"])
     mortal = ("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", _GUARD, str(os.getpid()))
-    return subprocess.Popen(
+    return _Child(
         list(argv) if critical else [*mortal, *argv],
         stdin=subprocess.PIPE if speaks else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=errors,
         env={**_ENVIRONMENT, "PATH": _search_path()},
+        cwd=_folder(),
         start_new_session=True,
         pass_fds=pass_fds,
     )
+
+
+def _folder() -> str | None:
+    """Where a child is to be: with us, or, since rsync wants a folder that has a name, at the
+    root."""
+    try:
+        os.getcwd()
+    except OSError:
+        return "/"
+    return None
 
 
 def _memory() -> IO[bytes]:
@@ -193,12 +224,12 @@ def _memory() -> IO[bytes]:
     return open(os.memfd_create("errors", os.MFD_CLOEXEC), "w+b")
 
 
-def _collect(child: subprocess.Popen[bytes], given: bytes | None, timeout: float | None) -> str:
+def _collect(child: _Child, given: bytes | None, timeout: float | None) -> str:
     output, _ = child.communicate(given, timeout)
     return output.decode("utf-8", "replace")
 
 
-def _follow(child: subprocess.Popen[bytes], watch: Callable[[str], None]) -> str:
+def _follow(child: _Child, watch: Callable[[str], None]) -> str:
     """Hand on the latest line, ended by newline or carriage return; keep those by newline.
 
     A child that tells of every file would have us wake for each of them, at its own cost too:
@@ -221,7 +252,7 @@ def _follow(child: subprocess.Popen[bytes], watch: Callable[[str], None]) -> str
     return "\n".join([*kept, rest.decode("utf-8", "replace")])
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def _end(child: _Child) -> None:
     """End the child and whatever it started: asked first, then made to."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGTERM)
@@ -237,6 +268,8 @@ def _account(program: str, result: Completed) -> str:
     words = [line for line in words if not line.startswith(f"{program} error:")] or words
     said = next((line for line in words if line.startswith(f"{program}:")), "")
     said = said or (words[-1] if words else "no message")
+    if result.status == _LOST:
+        return f"{program} has ended, but its exit status was lost: {said}"
     if result.status < 0:
         return f"{program} was ended by signal {-result.status}: {said}"
     return f"{program} failed with status {result.status}: {said}"

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from lab import MIB, Lab, Run
+from lab import MIB, PATIENCE, Lab, Run
 from small_disks import bare
 
 BSYNC = f"{sys.executable} -m bsync"
@@ -42,6 +42,49 @@ def test_a_signal_while_it_starts(lab: Lab, name: str) -> None:
         early = name == "INT" and ("/bsync/" not in err or "import signal" in err)
         assert early or "Traceback" not in out + err, (step, err)
         assert early or child.returncode in (-number, 128 + number, 4), (step, child, err)
+
+
+_BLOCKED = """
+import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+for number in (signal.SIGPIPE, signal.SIGALRM, signal.SIGUSR1):
+    signal.signal(number, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def test_a_parent_that_blocks_every_signal(lab: Lab) -> None:
+    """Then nothing could end a run."""
+    source, target = bare(lab), lab.image("target.img", 64 * MIB)
+    driver = str(Path(__file__).with_name("faults.py"))
+    launcher = ("-c", _BLOCKED, driver, "after-step", "1", "TERM")
+    child = lab.start(source, target, launcher=launcher)
+    _, err = child.communicate(timeout=PATIENCE)
+    assert child.returncode == 143, err
+
+
+@pytest.mark.parametrize("engine", ["blocks", "files"])
+@pytest.mark.parametrize(
+    "before",
+    ["umask 777", "exec <&- >&- 2>&-", "mkdir gone; cd gone; rmdir ../gone", "export LC_ALL=C"],
+)
+def test_what_else_a_parent_may_leave_us(lab: Lab, before: str, engine: str) -> None:
+    source, target = bare(lab), lab.image("target.img", 64 * MIB)
+    before = f"cd {lab.folder}; {before}"
+    assert after(lab, before, source, target, "--engine", engine).status == 0
+    lab.bsync("verify", source, target)
+
+
+def test_a_signal_when_all_is_over(lab: Lab) -> None:
+    """No traceback, and no other end than that of a signal."""
+    ending = (
+        "import atexit, os, signal; "
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT)); "
+        "from bsync.__main__ import main; main()"
+    )
+    child = lab.start("inspect", bare(lab), launcher=("-c", ending))
+    _, err = child.communicate(timeout=PATIENCE)
+    assert (child.returncode, err) == (130, "")
 
 
 def test_no_room_in_tmp(lab: Lab) -> None:

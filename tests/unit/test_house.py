@@ -36,8 +36,8 @@ PURE = [
 ]  # fmt: skip
 ALLOWED = frozenset(
     (
-        "__future__", "collections.abc", "dataclasses", "enum", "errno", "functools", "ipaddress",
-        "itertools", "json", "math", "re", "signal", "struct", "typing", "urllib.parse", "uuid",
+        "__future__", "collections.abc", "contextlib", "dataclasses", "enum", "errno", "functools",
+        "ipaddress", "itertools", "json", "math", "re", "signal", "struct", "typing", "urllib.parse", "uuid",
     )
 )  # fmt: skip
 

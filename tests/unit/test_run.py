@@ -62,6 +62,17 @@ def test_ended_by_a_signal() -> None:
         run("sh", "-c", "kill -9 $$")
 
 
+@pytest.mark.parametrize("program", ["true", "false"])
+@pytest.mark.parametrize("timeout", [None, 20.0])
+def test_a_lost_exit_status_is_no_success(program: str, timeout: float | None) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # then the kernel keeps none
+    try:
+        with pytest.raises(CopyFailed, match=f"{program} has ended, but its exit status was lost"):
+            run(program, timeout=timeout, ok=range(256))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_a_missing_program_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Unavailable) as caught:
         run("no-such-program")
