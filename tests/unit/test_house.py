@@ -37,7 +37,8 @@ PURE = [
 ALLOWED = frozenset(
     (
         "__future__", "collections.abc", "contextlib", "dataclasses", "enum", "errno", "functools",
-        "ipaddress", "itertools", "json", "math", "re", "signal", "struct", "typing", "urllib.parse", "uuid",
+        "ipaddress", "itertools", "json", "math", "re", "signal", "struct", "typing",
+        "urllib.parse", "uuid",
     )
 )  # fmt: skip
 
