@@ -23,7 +23,7 @@ from lab import MIB, call, wait_until
 from random_tree import RandomTree
 from trees import facts
 
-from bsync.engines.blocks import changes, pair
+from bsync.engines.blocks import changes, owned, pair
 from bsync.plan.steps import Way
 
 SIZE = 40 * MIB
@@ -133,7 +133,7 @@ def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
         monkeypatch.setattr(pair, "AT_ONCE", 16 << 10)
         monkeypatch.setattr(changes, "AT_ONCE", 16 << 10)
         monkeypatch.setattr(changes, "_TABLES", 64 << 10)
-        monkeypatch.setattr(changes, "_WALK", 16)
+        monkeypatch.setattr(owned, "_WALK", 16)
     return str(request.param)
 
 
