@@ -191,9 +191,9 @@ def _created(word: str, path: str, size: int) -> Device:
         descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
         os.ftruncate(descriptor, size)
     except OSError as error:
-        raise Unavailable(
-            f"{path} cannot be made: {error.strerror}", f"try: truncate -s {size} {path}"
-        ) from None
+        unknown = error.errno in (errno.EOPNOTSUPP, errno.EISDIR)  # O_TMPFILE, that is
+        hint = f"try: truncate -s {size} {path}" if unknown else privilege_hint(error)
+        raise Unavailable(f"{path} cannot be made: {error.strerror}", hint) from None
     locks.hold(descriptor, path, writable=True, wanted=True)
     ground = ground_of(os.fstat(descriptor))
     name = f"/proc/{os.getpid()}/fd/{descriptor}"
@@ -252,8 +252,7 @@ def _open(path: str, flags: int) -> int:
             raise Refused(f"{path} is in use: {_user_of(path)}", _UNMOUNT) from None
         if error.errno == errno.EROFS:
             raise Refused(f"{path} is read-only", "it can only be a source") from None
-        hint = "run as root" if error.errno in (errno.EACCES, errno.EPERM) else ""
-        raise Unavailable(f"{path}: {error.strerror}", hint) from None
+        raise Unavailable(f"{path}: {error.strerror}", privilege_hint(error)) from None
 
 
 _UNMOUNT = "unmount it first; a running system is cloned through an LVM snapshot"
@@ -304,6 +303,15 @@ def _identity(path: str) -> str:
     serial = f"serial {facts['serial']}" if facts.get("serial") else ""
     words = [str(facts.get("model") or "").strip(), serial]
     return ", ".join(filter(None, words)) or f"{facts.get('type') or 'block device'}"
+
+
+def privilege_hint(error: OSError) -> str:
+    """What to do where something was not permitted; empty where it was."""
+    if error.errno not in (errno.EACCES, errno.EPERM):
+        return ""
+    if os.geteuid():
+        return "run as root"
+    return "root may not do so here: is it immutable (lsattr), or is this a container?"
 
 
 def refuse_overlap(source: Device | None, word: str, ground: Ground) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bsync.acquire.loop import LoopStatus, status
+from bsync.acquire.loop import LoopStatus, devices, status
+from bsync.errors import Unavailable
 from bsync.layout import Extent
 
 _SECTOR = 512  # bytes; the unit of sysfs, whatever the disk's sectors are
@@ -33,7 +34,8 @@ class Ground:
 
 
 def ground_of(facts: os.stat_result) -> Ground:
-    """The ground of an open file or device, by its `fstat`."""
+    """The ground of an open file or device, by its `fstat`.  Raises `Unavailable` where the kernel
+    cannot be asked."""
     if stat.S_ISBLK(facts.st_mode):
         return _block(facts.st_rdev)
     return _file(facts.st_dev, facts.st_ino, Extent(0, _ENDLESS))
@@ -41,8 +43,7 @@ def ground_of(facts: os.stat_result) -> Ground:
 
 def loops_on(ground: Ground, but: str) -> Iterator[tuple[str, LoopStatus]]:
     """The loop devices that stand on any byte of `ground`, `but` for the one that is meant."""
-    for folder in Path("/sys/block").glob("loop*/loop"):
-        device = f"/dev/{folder.parent.name}"
+    for device in devices():
         loop = status(device) if device != but else None
         if loop is not None and _below(loop).overlaps(ground):
             yield device, loop
@@ -54,6 +55,11 @@ def _file(device: int, inode: int, extent: Extent) -> Ground:
 
 def _block(rdev: int) -> Ground:
     folder = Path(f"/sys/dev/block/{os.major(rdev)}:{os.minor(rdev)}")
+    if not folder.exists():
+        raise Unavailable(
+            f"what block device {folder.name} stands on cannot be seen: /sys does not show it",
+            "mount -t sysfs sysfs /sys",
+        )
     if (folder / "partition").exists():
         start, size = (int((folder / name).read_text()) * _SECTOR for name in ("start", "size"))
         return _within(_block(_number(folder.resolve().parent / "dev")), Extent(start, size))

@@ -15,7 +15,7 @@ import os
 import struct
 import time
 
-from bsync.errors import Refused
+from bsync.errors import Refused, Unavailable
 
 _LOCK = struct.Struct("hhqqi0q")  # struct flock of fcntl(2)
 _USED, _EXCLUDED = 100, 200
@@ -29,15 +29,15 @@ def hold(descriptor: int, path: str, *, writable: bool, wanted: bool, patience: 
 
     `wanted`: whoever stands in the way of writing does so now, too.  udev holds its lock for a
     moment, whenever anybody has written to a device: `patience` is how many seconds to wait for
-    whoever holds one.  Raises `Refused`.
+    whoever holds one.  Raises `Refused`, and `Unavailable` where there are no locks.
     """
-    deadline = time.monotonic() + patience
-    while not _flocked(descriptor, fcntl.LOCK_EX if wanted else fcntl.LOCK_SH):
-        if time.monotonic() > deadline:
-            raise Refused(f"{path} is locked by another program", "is another bsync at work?")
-        time.sleep(0.05)
-    if wanted and not writable:
-        _flocked(descriptor, fcntl.LOCK_SH)
+    try:
+        _hold_whole(descriptor, path, writable, wanted, patience)
+    except OSError as error:
+        raise Unavailable(
+            f"{path} cannot be locked: {error.strerror}",
+            "the filesystem that holds it must have locks; NFS: mount it with local_lock=flock",
+        ) from None
     try:
         _keep_machines_off(descriptor, writable)
         free = _free_of_machines(descriptor, wanted)
@@ -49,11 +49,27 @@ def hold(descriptor: int, path: str, *, writable: bool, wanted: bool, patience: 
         raise Refused(f"{path} is locked by another program", "does a virtual machine use it?")
 
 
+def _hold_whole(descriptor: int, path: str, writable: bool, wanted: bool, patience: float) -> None:
+    """Take the lock that runs and udev respect."""
+    deadline = time.monotonic() + patience
+    while not _flocked(descriptor, fcntl.LOCK_EX if wanted else fcntl.LOCK_SH):
+        if time.monotonic() > deadline:
+            raise Refused(f"{path} is locked by another program", "is another bsync at work?")
+        time.sleep(0.05)
+    if wanted and not writable:
+        _flocked(descriptor, fcntl.LOCK_SH)
+
+
 def _flocked(descriptor: int, how: int) -> bool:
+    """Whether the lock is ours now.  Raises `OSError` where there are no such locks."""
     try:
         fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:  # NFS wants what is locked for one alone to be open for writing
+        if error.errno != errno.EBADF or how != fcntl.LOCK_EX:
+            raise
+        return _flocked(descriptor, fcntl.LOCK_SH)
     return True
 
 

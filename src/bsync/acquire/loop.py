@@ -29,6 +29,7 @@ _CTL_GET_FREE, _CONFIGURE, _GET_STATUS, _CLR_FD = 0x4C82, 0x4C0A, 0x4C05, 0x4C01
 _READ_ONLY, _AUTOCLEAR, _DIRECT_IO = 1, 4, 16
 _INFO = struct.Struct("=QQQQQIIII64s64s32sQQ")
 _PATIENCE = 10.0  # seconds for a loop device to go after its last user
+_SYSFS = "mount -t sysfs sysfs /sys"
 _ATTEMPTS = 64  # at finding a free loop device that nobody takes before we do
 
 
@@ -91,7 +92,7 @@ class Loop:
             fcntl.ioctl(self._held, _CONFIGURE, config)
         except OSError as error:
             kind = Busy if error.errno == errno.EBUSY else Unavailable
-            raise kind(f"{self.device} cannot be attached: {error.strerror}") from None
+            raise kind(f"{self.device} cannot be attached: {error.strerror}", _hint()) from None
 
     def flush(self) -> None:
         """See whatever was written to it on what it stands on.
@@ -144,6 +145,15 @@ def attached(ledger: Ledger, over: Over) -> Iterator[Loop]:
         yield loop
 
 
+def devices() -> list[str]:
+    """Every loop device that can be found.  Raises `Unavailable` where nothing can be seen."""
+    if not Path("/sys/block").is_dir():
+        raise Unavailable("what is in use cannot be seen: /sys is not mounted", _SYSFS)
+    nodes = {path.name for path in Path("/dev").glob("loop[0-9]*") if path.is_block_device()}
+    names = {folder.parent.name for folder in Path("/sys/block").glob("loop*/loop")}
+    return [f"/dev/{name}" for name in sorted(nodes | names)]
+
+
 def status(device: str) -> LoopStatus | None:
     """What the loop device stands on; None where it is not attached or no loop device."""
     with contextlib.suppress(OSError), _opened(device) as descriptor:
@@ -169,9 +179,14 @@ def _free_device() -> str:
         with _opened(str(_CONTROL)) as control:
             return f"/dev/loop{fcntl.ioctl(control, _CTL_GET_FREE)}"
     except OSError as error:
-        raise Unavailable(
-            f"no loop device: {error.strerror}", "modprobe loop; run as root"
-        ) from None
+        raise Unavailable(f"no loop device: {error.strerror}", _hint()) from None
+
+
+def _hint() -> str:
+    """What to do where there are none."""
+    if os.geteuid():
+        return "run as root"
+    return "modprobe loop; a container needs /dev/loop-control and the nodes /dev/loop0, ..."
 
 
 @contextlib.contextmanager

@@ -29,8 +29,9 @@ from bsync.units import both_sizes, size_text
 
 _TAG = "bsync"
 _FIELDS = (
-    "vg_name", "lv_name", "lv_size", "lv_dm_path", "segtype", "lv_device_open", "lv_tags",
-    "data_percent", "lv_snapshot_invalid", "vg_free", "vg_extent_size", "origin",
+    "vg_name", "lv_name", "lv_size", "lv_dm_path", "lv_layout", "lv_device_open", "lv_tags",
+    "data_percent", "lv_snapshot_invalid", "vg_free", "vg_extent_size", "origin", "vg_uuid",
+    "lv_merging",
 )  # fmt: skip
 _PATIENCE = 10.0  # seconds for a snapshot to become idle
 _WATCH = 2.0  # seconds between two looks at its fill level
@@ -52,7 +53,9 @@ class Volume:
     invalid: bool  # a snapshot that overflowed
     free: int  # what the group has free
     extent: int  # the group's unit of allocation
-    is_snapshot: bool
+    origin: str  # of a snapshot; empty otherwise
+    group: str  # the UUID of the volume group
+    merging: bool  # a snapshot that is becoming its origin
 
     @property
     def name(self) -> str:
@@ -82,9 +85,12 @@ class Snapshot:
         run("lvcreate", *self._creation, failure=Unavailable, critical=True)
 
     def release(self) -> None:
-        """Drop it, if it is there and bears our tag; one being merged goes by itself."""
+        """Drop it, if it is there and bears our tag; one being merged is merged to its end."""
         deadline = time.monotonic() + _PATIENCE
         while (there := self.look()) is not None:
+            if there.merging:
+                _end_merge(self, there)
+                return
             result = run(
                 "lvremove", "--yes", there.name, ok=range(256), failure=Unreleased, critical=True
             )
@@ -96,19 +102,22 @@ class Snapshot:
 
     def look(self) -> Volume | None:
         """The snapshot as it is now; None if there is none of ours by that name."""
-        found = _volumes("--select", f"vg_name={self.vg} && lv_name={self.name}")
-        return next((volume for volume in found if self.tag in volume.tags), None)
+        found = _volumes("--all", "--select", f"vg_name={self.vg}")
+        ours = (one for one in found if one.lv == self.name and self.tag in one.tags)
+        return next(ours, None)
 
     def check(self) -> None:
         """Raise `CopyFailed` if the snapshot has overflowed: what was read of it is worthless."""
         there = self.look()
         if there is None:
             raise CopyFailed(f"the snapshot {self.vg}/{self.name} is gone")
-        if there.invalid or (there.is_snapshot and not there.thin and there.full >= 100):
+        if there.invalid or (there.origin and not there.thin and there.full >= 100):
             raise CopyFailed(
                 f"the snapshot of {size_text(there.size)} overflowed: more was written meanwhile "
                 "than it has room for",
-                "give it more with --snapshot-size, or run when less is written",
+                f"extend {there.vg} with vgextend, for a larger one"
+                if there.free < there.size // 4
+                else "give it more with --snapshot-size, or run when less is written",
             )
 
     def merge(self) -> None:
@@ -120,6 +129,23 @@ class Snapshot:
                 f"{self.vg}/{self.name} is not merged yet, since its origin is in use",
                 "it will be when the volume is next activated",
             )
+
+
+def _end_merge(snapshot: Snapshot, there: Volume) -> None:
+    """See a merge to its end, whatever became of the program that began it: as long as it goes on,
+    or for `_PATIENCE` seconds.  Raises `Unreleased`."""
+    origin = f"{there.vg}/{there.origin}"
+    run("lvchange", "--poll", "y", origin, ok=range(256), failure=Unreleased, critical=True)
+    deadline, left = time.monotonic() + _PATIENCE, there.full
+    while (now := snapshot.look()) is not None:
+        if now.full != left:
+            deadline, left = time.monotonic() + _PATIENCE, now.full
+        if time.monotonic() > deadline:
+            raise Unreleased(
+                f"the snapshot {there.name} is not merged into {origin} yet",
+                f"unmount {origin}, then: lvchange --poll y {origin}",
+            )
+        time.sleep(0.2)
 
 
 @contextlib.contextmanager
@@ -179,6 +205,11 @@ def origin(locator: LvmSnapshot) -> Volume:
     """The volume that `locator` names.  Raises `Unavailable`."""
     require(["lvs", "lvcreate"])
     found = _volumes("--select", f"vg_name={locator.vg} && lv_name={locator.lv}")
+    if len({volume.group for volume in found}) > 1:
+        raise Unavailable(
+            f"{locator}: {len(found)} volume groups are called {locator.vg}",
+            "rename one by its UUID: vgs -o name,uuid; vgrename UUID NAME",
+        )
     if len(found) != 1:
         raise Unavailable(f"{locator}: there is no such volume", "lvs shows what there is")
     return found[0]
@@ -202,14 +233,16 @@ def _volume(row: dict[str, str]) -> Volume:
         lv=row["lv_name"].strip("[]"),
         size=int(row["lv_size"]),
         path=row["lv_dm_path"],
-        thin=row["segtype"] == "thin",
+        thin={"thin", "sparse"} <= set(row["lv_layout"].split(",")),
         open=row["lv_device_open"] == "1",
         tags=frozenset(filter(None, row["lv_tags"].split(","))),
         full=float(row["data_percent"] or 0),
         invalid=row["lv_snapshot_invalid"] == "1",
         free=int(row["vg_free"]),
         extent=int(row["vg_extent_size"]),
-        is_snapshot=bool(row["origin"]),
+        origin=row["origin"].strip("[]"),
+        group=row["vg_uuid"],
+        merging=row["lv_merging"] not in ("", "0"),
     )
 
 

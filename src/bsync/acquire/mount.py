@@ -29,7 +29,13 @@ def private_namespace() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_NEW_NAMESPACE) != 0:
         reason = os.strerror(ctypes.get_errno())
-        raise Unavailable(f"no mount namespace of our own: {reason}", "run as root")
+        hint = "run as root" if os.geteuid() else "root lacks CAP_SYS_ADMIN: is this a container?"
+        raise Unavailable(f"cannot create a mount namespace: {reason}", hint)
+    if not _is_mounted("/"):
+        raise Unavailable(
+            "/ is no mount point here (a chroot), so that mounts could not be kept private",
+            "before entering it: mount --bind DIR DIR",
+        )
     run("mount", "--make-rslave", "/", failure=Unavailable)
 
 
@@ -90,17 +96,18 @@ class Mount:
     def release(self) -> None:
         """Unmount it.  Never lazily: a busy mount is said to be busy."""
         deadline = time.monotonic() + _PATIENCE
-        while self._is_mounted():
+        while _is_mounted(self.target):
             result = run("umount", "--", self.target, ok=range(-255, 256), failure=Unreleased)
             if result.status and time.monotonic() > deadline:
                 raise Unreleased(f"{self.target} ({self.device}) is still mounted", "see: fuser -m")
             if result.status:
                 time.sleep(0.1)
 
-    def _is_mounted(self) -> bool:
-        """Whether our directory is a mount point, as the kernel writes it in mountinfo(5)."""
-        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").split("\n")[:-1]
-        return any(_unescaped(line.split(" ")[4]) == self.target for line in lines)
+
+def _is_mounted(target: str) -> bool:
+    """Whether it is a mount point, as the kernel writes it in mountinfo(5)."""
+    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").split("\n")[:-1]
+    return any(_unescaped(line.split(" ")[4]) == target for line in lines)
 
 
 def _unescaped(field: str) -> str:
