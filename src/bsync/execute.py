@@ -20,7 +20,8 @@ from bsync.explain import preparation, title
 from bsync.filesystems import mark
 from bsync.filesystems.kinds import kind_of
 from bsync.filesystems.swap import mkswap_arguments
-from bsync.layout import SIGNATURE_END, Ext, Extent
+from bsync.gpt import Records
+from bsync.layout import Ext, Extent
 from bsync.ledger import Ledger
 from bsync.plan.steps import (
     CompleteBlocks,
@@ -35,6 +36,7 @@ from bsync.plan.steps import (
     MarkBlocks,
     MarkFilesystem,
     Plan,
+    SetTable,
     Step,
     Way,
     WriteBoot,
@@ -143,6 +145,8 @@ def _carry_out(step: Step, context: Context, advance: Advance) -> tuple[Transfer
             _write_boot(step, context)
         case WriteTable():
             _write_table(step, context)
+        case SetTable():
+            _write_records(step.records, context.destination)
         case MakeFilesystem() | MarkFilesystem() | GrowExt() | MakeSwap():
             _make(step, context)
         case CopyFiles():
@@ -183,10 +187,7 @@ def _write_table(step: WriteTable, context: Context) -> None:
     destination = context.destination
     with _target(context, Extent(0, destination.size)) as device:
         _wipe(device)
-    for offset, record in reversed(step.records):
-        destination.flush()  # the first record makes a table of them all, so it comes last
-        destination.write(offset, record)
-    destination.flush()
+    _write_records(step.records, destination)
     if step.script:
         run(
             "sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe", "never",
@@ -195,13 +196,22 @@ def _write_table(step: WriteTable, context: Context) -> None:
         destination.flush()
 
 
+def _write_records(records: Records, destination: Device) -> None:
+    """The first record makes a table of them all, so it comes last."""
+    for offset, record in reversed(records):
+        destination.flush()
+        destination.write(offset, record)
+    destination.flush()
+
+
 def _write_boot(step: Disarm | WriteBoot, context: Context) -> None:
     """What the boot code loads goes first, the boot code last."""
     if isinstance(step, Disarm):
         context.destination.write(0, disarmed())
         context.destination.flush()
         return
-    context.destination.write(SIGNATURE_END, step.gap)
+    for extent in step.gap:
+        raw.update(context.source, context.destination, extent)
     context.destination.flush()
     context.destination.write(0, step.boot_code)
     context.destination.flush()

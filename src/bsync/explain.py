@@ -31,6 +31,7 @@ from bsync.plan.steps import (
     MarkBlocks,
     MarkFilesystem,
     Plan,
+    SetTable,
     Step,
     Way,
     WriteBoot,
@@ -45,8 +46,9 @@ def title(step: Step) -> str:
         case Disarm() | WriteBoot():
             incomplete = isinstance(step, Disarm)
             return f"boot code: {'say that the clone is incomplete' if incomplete else 'write it'}"
-        case WriteTable(kind=kind, script=script):
-            return f"table: {'make' if script else 'copy'} the {kind} partition table"
+        case WriteTable() | SetTable():
+            how = "set what differs in" if isinstance(step, SetTable) else "write"
+            return f"table: {how} the {step.kind} partition table"
         case MakeFilesystem(place=place, source=source) | MakeSwap(place=place, source=source):
             return f"{place.name}: make {describe(source)}"
         case MarkFilesystem(place=place):
@@ -136,8 +138,9 @@ def _summary(layout: Layout) -> str:
         case Disk(table=table, boot_code=code, gap=gap, incomplete=incomplete):
             boot = ", boot code" if any(code[:BOOT_PROGRAM]) else ""
             boot = ", INCOMPLETE CLONE" if incomplete else boot
-            boot += f" and {size_text(len(gap))} before the first partition" if gap else ""
-            return f"{table.kind} table {table.identifier}{boot}"
+            boot += f" and {size_text(gap.size)} before the first partition" if gap.size else ""
+            faults = table.gpt.faults if table.gpt else ()
+            return "; ".join((f"{table.kind} table {table.identifier}{boot}", *faults))
 
 
 def _partition_line(part: Partition) -> str:
@@ -201,7 +204,7 @@ def side_data(side: Side) -> dict[str, Any]:
                 "table": table.kind,
                 "identifier": table.identifier,
                 "boot_code": any(layout.boot_code[:BOOT_PROGRAM]),
-                "gap": len(layout.gap),
+                "gap": layout.gap.size,
                 "incomplete": layout.incomplete,
                 "partitions": partitions,
             }

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from bsync.extent import Extent as Extent
 from bsync.filesystems.ext.superblock import Superblock
 from bsync.filesystems.reiserfs.superblock import Superblock as ReiserSuperblock
+from bsync.gpt import Gpt
 from bsync.usage import Usage
 
 BOOT_CODE = 446  # bytes of the MBR before the partition entries, disk signature included
@@ -117,18 +119,6 @@ Content = Blank | Foreign | Filesystem | Swap
 
 
 @dataclass(frozen=True)
-class Extent:
-    """A range of a device."""
-
-    start: int
-    size: int
-
-    @property
-    def end(self) -> int:
-        return self.start + self.size
-
-
-@dataclass(frozen=True)
 class Partition:
     """One entry of a table.  `type` is the DOS type in hexadecimal, or the GPT type GUID."""
 
@@ -148,14 +138,14 @@ class Partition:
 
 @dataclass(frozen=True)
 class Table:
-    """A partition table.  `records` are its 512-byte sectors (MBR and EBRs; DOS only) by offset."""
+    """A partition table.  `records` are its 512-byte sectors (MBR and EBRs; DOS only) by offset;
+    `gpt` is the other kind's."""
 
     kind: str  # "dos" or "gpt"
     identifier: str
     partitions: tuple[Partition, ...]
     records: tuple[tuple[int, bytes], ...] = ()
-    first_lba: int = 0  # GPT only: what a partition may use, and how many entries it has
-    entries: int = 0
+    gpt: Gpt | None = None
 
     def partition(self, number: int) -> Partition | None:
         return next((part for part in self.partitions if part.number == number), None)
@@ -170,6 +160,25 @@ class Table:
         """The partitions that have contents: all but the extended one."""
         return tuple(part for part in self.partitions if not part.is_extended)
 
+    def extents(self, size: int) -> tuple[Extent, ...]:
+        """What the table itself takes on a disk of `size` bytes."""
+        if self.gpt:
+            return self.gpt.extents(size)
+        return tuple(Extent(at, len(record)) for at, record in self.records)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What stands between the table and the first partition, such as a boot loader: `ranges`
+    without the zeroes at their ends, and a digest of what is in them."""
+
+    ranges: tuple[Extent, ...] = ()
+    digest: str = ""
+
+    @property
+    def size(self) -> int:
+        return sum(extent.size for extent in self.ranges)
+
 
 @dataclass(frozen=True)
 class Disk:
@@ -179,8 +188,8 @@ class Disk:
     sector_size: int
     table: Table
     boot_code: bytes  # the first 446 bytes
-    gap: bytes  # what follows the MBR before the first partition, trailing sectors of zeroes cut
-    gap_size: int  # bytes that may stand there
+    gap: Gap = Gap()
+    beside: str = ""  # a digest of what stands where the other side has its gap
     incomplete: bool = False  # its boot code says so
 
 

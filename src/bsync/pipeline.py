@@ -45,7 +45,8 @@ def clone(request: Request, emit: Emit, confirm: Confirm) -> None:
     _recover_orphans(request, emit)
     private_namespace()
     with _ledger() as ledger, _devices(request, ledger, emit) as (source, destination):
-        plan = make_plan(_survey(source, ledger), _survey(destination, ledger), request.options)
+        here = _survey(source, ledger)
+        plan = make_plan(here, survey(destination, here.layout), request.options)
         emit(Planned(plan))
         if plan.destroys and not confirm(plan):
             raise Refused("not confirmed: nothing was written", "--yes answers the question")
@@ -62,15 +63,16 @@ def plan(request: Request, emit: Emit) -> None:
         _ledger_if_needed(request.source, request.destination) as ledger,
         _devices(request, ledger, emit, Role.PLAN) as (source, destination),
     ):
-        sides = _survey(source, ledger), survey(destination)
-        emit(Planned(make_plan(*sides, request.options)))
+        here = _survey(source, ledger)
+        emit(Planned(make_plan(here, survey(destination, here.layout), request.options)))
 
 
 def check(request: Request, emit: Emit) -> None:
     """Compare both sides in everything, and raise `Different` if they are not mirrors."""
     private_namespace()
     with _ledger() as ledger, _devices(request, ledger, emit, Role.SIGHT) as devices:
-        source, destination = _survey(devices[0], ledger), survey(devices[1])
+        source = _survey(devices[0], ledger)
+        destination = survey(devices[1], source.layout)
         differences = verify.promised(source, destination)
         for difference in differences:
             emit(Noticed(difference))
@@ -180,7 +182,7 @@ def _recover_orphans(request: Request, emit: Emit) -> None:
 
 def _check(plan: Plan, destination: Device) -> None:
     """The destination, looked at anew, is what was promised."""
-    differences = verify.promised(plan.source, survey(destination))
+    differences = verify.promised(plan.source, survey(destination, plan.source.layout))
     if differences:
         raise CopyFailed(f"the result is not what was planned: {'; '.join(differences)}")
 

@@ -32,6 +32,7 @@ from bsync.layout import (
     describe,
 )
 from bsync.ledger import Ledger
+from bsync.plan.kept import unlike
 from bsync.plan.steps import Place
 from bsync.run import run
 from bsync.usage import Usage
@@ -98,8 +99,8 @@ def _disks(source: Disk, destination: Disk) -> Iterator[str]:
         yield "the destination is marked as an incomplete clone"
     elif source.boot_code != destination.boot_code:
         yield "the boot code differs"
-    if source.table.kind == "dos" and source.gap != destination.gap[: len(source.gap)]:
-        yield "what the boot loader keeps before the first partition differs"
+    if source.gap.ranges and source.gap.digest != destination.beside:
+        yield "what stands before the first partition differs"
     if source.table.kind != destination.table.kind:
         yield f"the table is {destination.table.kind}, not {source.table.kind}"
         return
@@ -109,6 +110,7 @@ def _disks(source: Disk, destination: Disk) -> Iterator[str]:
             yield f"partition {part.number} is missing"
         elif mate.type.lower() != part.type.lower() and not (mate.is_extended and part.is_extended):
             yield f"partition {part.number} has type {mate.type}, not {part.type}"
+    yield from unlike(source, destination)
 
 
 def _content(here: Content, there: Content) -> Iterator[str]:

@@ -68,18 +68,20 @@ SITUATIONS: dict[str, tuple[str, str, Options]] = {
 }  # fmt: skip
 
 
-def surveyed(monkeypatch: pytest.MonkeyPatch, device: Captured | Recorder) -> Side:
+def surveyed(
+    monkeypatch: pytest.MonkeyPatch, device: Captured | Recorder, beside: Side | None = None
+) -> Side:
     """What a survey makes of the device, with its answers in the place of the tools'."""
     for module in (table, filesystem):
         monkeypatch.setattr(module, "run", device.run)
-    return survey(device)
+    return survey(device, beside and beside.layout)
 
 
 def planned(monkeypatch: pytest.MonkeyPatch, name: str) -> str:
     """The plan, or what is refused, as the user reads it."""
     here, there, options = SITUATIONS[name]
     source = surveyed(monkeypatch, captured(here, f"{here}.img"))
-    destination = surveyed(monkeypatch, captured(there, f"{there}.img"))
+    destination = surveyed(monkeypatch, captured(there, f"{there}.img"), source)
     try:
         return plan_text(make_plan(source, destination, options)) + "\n"
     except BsyncError as error:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import uuid
 from typing import Any
 
 from hypothesis import strategies as st
 
+from bsync import gpt as gpt_module
 from bsync.bootcode import disarmed
 from bsync.filesystems.ext import mark
 from bsync.filesystems.ext.superblock import Superblock
 from bsync.filesystems.reiserfs.superblock import Superblock as ReiserSuperblock
+from bsync.gpt import Gpt
 from bsync.layout import (
     Bare,
     Blank,
@@ -20,6 +23,7 @@ from bsync.layout import (
     Extent,
     Filesystem,
     Foreign,
+    Gap,
     Partition,
     Reiser,
     Side,
@@ -27,10 +31,11 @@ from bsync.layout import (
 )
 from bsync.layout import Table as Table
 from bsync.plan.steps import Options
-from bsync.units import MIB
+from bsync.units import KIB, MIB
 
 UUID = "11111111-2222-4333-8444-555555555555"
 OTHER = "99999999-2222-4333-8444-555555555555"
+LINUX = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
 SEED = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
 PLAIN = frozenset({"ext_attr", "filetype", "sparse_super", "large_file"})
 MODERN = PLAIN | {
@@ -128,10 +133,32 @@ def dos(
     """A disk with a DOS table."""
     code = boot.ljust(446, b"\0")
     records = [(0, code + bytes(64) + b"\x55\xaa")]
-    first = min((p.extent.start for p in parts), default=512)
     table = Table("dos", "0xdeadbeef", parts, tuple(records))
     incomplete = boot[:440] == disarmed()
-    return Disk(size, sector, table, code, gap, first - 512, incomplete)
+    return Disk(size, sector, table, code, gap_of(gap), gap.hex(), incomplete)
+
+
+def gap_of(data: bytes, at: int = 512) -> Gap:
+    """What stands before the first partition."""
+    return Gap((Extent(at, -(-len(data) // 512) * 512),), data.hex()) if data else Gap()
+
+
+def gpt(disk: Disk, entries: int = 128, primary: bool = True, *faults: str) -> Disk:
+    """The same disk with a GPT."""
+    sector, room = disk.sector_size, bytearray(128 * entries)
+    parts = tuple(
+        dataclasses.replace(p, type=LINUX, uuid=UUID) if p.type in ("83", "L") else p
+        for p in disk.table.partitions
+    )
+    for p in parts:
+        entry = uuid.UUID(LINUX).bytes_le + uuid.UUID(UUID).bytes_le + bytes(96)
+        at = 128 * (p.number - 1)
+        room[at : at + 128] = gpt_module.entry_at(entry, p.extent, sector)
+    protective = bytes(4) + b"\xee" + bytes(11) + bytes(48)
+    mbr = disk.boot_code + protective + b"\x55\xaa"
+    made = Gpt(sector, mbr, bytes(16), 2048, bytes(room), 128, 2 * sector, faults, primary)
+    table = dataclasses.replace(disk.table, kind="gpt", partitions=parts, records=(), gpt=made)
+    return dataclasses.replace(disk, table=table)
 
 
 def side(layout: Disk | Bare, word: str = "there.img") -> Side:
@@ -235,16 +262,34 @@ def disks(draw: st.DrawFn, *, sound: bool = False) -> Disk:
             at += size + 1 + draw(st.integers(0, 9))
         at = max(at, begin + 1)
         parts.append(part(4, begin, at - begin, type_=draw(st.sampled_from(("5", "f", "85")))))
-    if kind == "gpt":
-        parts = [dataclasses.replace(p, type="L", uuid=UUID) for p in parts]
     parts.sort(key=lambda found: found.number)
     boot = draw(st.sampled_from((b"", b"\xeb\x63boot", *(() if sound else (disarmed(),)))))
     gap = draw(st.sampled_from((b"", b"core image")))
     size = (at + 1 + draw(st.integers(0, 500))) * MIB
     made = dos(*parts, size=size, boot=boot, gap=gap if kind == "dos" and parts else b"")
-    records = () if kind == "gpt" else made.table.records
-    table = dataclasses.replace(made.table, kind=kind, records=records)
-    return dataclasses.replace(made, table=table)
+    return gpt(made) if kind == "gpt" else made
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[Side, Side]:
+    """A source, and a destination with a compatible table: in other places, with partitions of
+    its own before, between and after, and with whatever before the source's first one."""
+    size, ours = draw(st.integers(1, 8)), draw(st.lists(st.booleans(), min_size=1, max_size=5))
+    wanted = [number for number, shared in enumerate(ours, 1) if shared]
+    places = draw(st.permutations(range(len(ours))))
+    there = [part(number, 1 + 9 * at, 9) for number, at in enumerate(places, 1)]
+    first = draw(st.integers(1, 40))
+    here = [part(n, first + size * at, size, Foreign("vfat")) for at, n in enumerate(wanted)]
+    source = dataclasses.replace(
+        dos(*here),
+        gap=Gap((Extent(17 * KIB, draw(st.integers(1, first * 1000)) * KIB),), "gap")
+        if here and draw(st.booleans())
+        else Gap(),
+    )
+    destination = dos(*there, size=draw(st.sampled_from((47, 60, 256))) * MIB)
+    if draw(st.integers(0, 1)):
+        source, destination = gpt(source), gpt(destination)
+    return side(source, "here.img"), side(destination)
 
 
 @st.composite

@@ -23,12 +23,12 @@ FOLDERS = [name for name in ("src", "tests", "bench", "tools") if (ROOT / name).
 
 # These compute, and do nothing else: whoever imports them can be sure of that.
 PURE = [
-    "locate", "layout", "units", "errors", "bootcode", "explain", "events",
+    "locate", "layout", "extent", "gpt", "units", "errors", "bootcode", "explain", "events",
     "usage", "filesystems/xfs/__init__", "filesystems/xfs/superblock", "filesystems/xfs/log",
     "filesystems/xfs/space",
     "plan/__init__", "plan/planner", "plan/contents", "plan/tables", "plan/fit", "plan/script",
-    "plan/steps", "plan/blocks", "plan/relation", "filesystems/ext/blockwise",
-    "filesystems/__init__", "filesystems/swap", "filesystems/kind",
+    "plan/steps", "plan/blocks", "plan/relation", "plan/guard", "plan/kept",
+    "filesystems/ext/blockwise", "filesystems/__init__", "filesystems/swap", "filesystems/kind",
     "filesystems/kinds", "filesystems/mark", "filesystems/ext/__init__", "filesystems/ext/kind",
     "filesystems/ext/superblock", "filesystems/ext/make", "filesystems/ext/mark",
     "filesystems/reiserfs/__init__", "filesystems/reiserfs/kind",
@@ -38,7 +38,7 @@ ALLOWED = frozenset(
     (
         "__future__", "collections.abc", "contextlib", "dataclasses", "enum", "errno", "functools",
         "ipaddress", "itertools", "json", "math", "re", "signal", "struct", "typing",
-        "urllib.parse", "uuid",
+        "urllib.parse", "uuid", "zlib",
     )
 )  # fmt: skip
 

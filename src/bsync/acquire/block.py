@@ -73,6 +73,13 @@ class Device:
         except OSError as error:
             raise Unavailable(f"{self.word} cannot be read: {error.strerror}") from None
 
+    def data_from(self, offset: int) -> int:
+        """Where the first byte at `offset` or after it is that may not be a hole's."""
+        try:
+            return os.lseek(self.descriptor, offset, os.SEEK_DATA)
+        except OSError as error:
+            return self.size if error.errno == errno.ENXIO else offset
+
     def write(self, offset: int, data: bytes) -> None:
         """Write all of `data` at `offset`.  Raises `CopyFailed`."""
         view = memoryview(data)

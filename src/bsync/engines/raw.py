@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from bsync.acquire.block import Device
 from bsync.layout import Extent
 from bsync.unfinished import SECTOR
-from bsync.units import MIB
+from bsync.units import KIB, MIB
 
 PIECE = 4 * MIB
+_FINE = 64 * KIB  # pieces in which a sparse destination stays so
 _BLOCK = 4096  # bytes that a disk writes whole or not at all
 
 
@@ -36,6 +37,18 @@ def copy(
             destination.write(there.start + offset, data)
         written += len(data)
     return written
+
+
+def update(source: Device, destination: Device, extent: Extent) -> None:
+    """Make the bytes of `extent` those of the source, writing only pieces that differ."""
+    at = extent.start
+    while at < extent.end:
+        size = min(_FINE, extent.end - at)
+        data = source.read(at, size)
+        if data != destination.read(at, size):
+            destination.write(at, data)
+        following = min(source.data_from(at + _FINE), destination.data_from(at + _FINE))
+        at = following - (following - extent.start) % _FINE
 
 
 def same(source: Device, here: Extent, destination: Device, there: Extent) -> bool:

@@ -54,7 +54,8 @@ def _is_logical(source: Disk, part: Partition) -> bool:
 def _overhead(source: Disk, parts: list[Partition]) -> int:
     """Alignment of each partition, a record before each logical one, GPT's second copy."""
     logical = sum(_is_logical(source, part) for part in parts)
-    return (len(parts) + 2 * logical + 1) * MIB
+    second = source.table.gpt.tail if source.table.gpt else 0
+    return (len(parts) + 2 * logical) * MIB + _up(max(second, 1))
 
 
 def _least(part: Partition) -> int:

@@ -20,6 +20,7 @@ from bsync.layout import (
     Side,
     describe,
 )
+from bsync.plan import guard
 from bsync.plan.contents import Steps, content_steps
 from bsync.plan.steps import (
     CompleteBlocks,
@@ -36,6 +37,7 @@ from bsync.plan.steps import (
     Options,
     Place,
     Plan,
+    SetTable,
     Step,
     WriteBoot,
     WriteTable,
@@ -44,7 +46,7 @@ from bsync.plan.tables import Decision, check_boot, decide, present
 from bsync.units import count_text, size_text
 
 _BEFORE: tuple[tuple[type, ...], ...] = (
-    (WriteTable,),
+    (WriteTable, SetTable),
     (Disarm,),
     (MakeFilesystem, MarkFilesystem, MarkBlocks, MakeSwap),
     (GrowExt,),
@@ -146,6 +148,7 @@ def _plan_disk(draft: _Draft, source: Disk, destination: Layout, options: Option
     check_boot(source, destination, decision)
     if decision.write is None:
         draft.notes.append(f"table: {decision.reason}")
+        draft.steps += [decision.settings] if decision.settings else []
     else:
         draft.steps.append(decision.write)
         draft.destroys += _replaced(destination, decision)
@@ -157,6 +160,7 @@ def _plan_disk(draft: _Draft, source: Disk, destination: Layout, options: Option
             steps = replace(steps, destroys=())  # one core image for another is nobody's loss
         draft.add(steps)
     _plan_boot(draft, source, destination, decision)
+    guard.check(draft.steps, destination, decision)
 
 
 def _options(part: Partition, options: Options) -> Options:
@@ -199,10 +203,10 @@ def _lost(part: Partition) -> str:
 def _plan_boot(draft: _Draft, source: Disk, destination: Layout, decision: Decision) -> None:
     """The boot code goes in last; a disk that could boot half-written is disarmed first."""
     there = destination if isinstance(destination, Disk) and not decision.write else None
-    copies = any(not isinstance(step, WriteTable) for step in draft.steps)
+    copies = any(not isinstance(step, WriteTable | SetTable) for step in draft.steps)
     bootable = any(source.boot_code[:BOOT_PROGRAM])
     records = decision.write.records if decision.write else ()
-    same_gap = there.gap[: len(source.gap)] == source.gap if there else not source.gap
+    same_gap = not source.gap.ranges or (there is not None and there.beside == source.gap.digest)
     same_code = there.boot_code == source.boot_code if there else bool(records) and not bootable
     disarmed = there.incomplete if there else bool(records)
     if bootable and copies and not disarmed:
@@ -210,5 +214,5 @@ def _plan_boot(draft: _Draft, source: Disk, destination: Layout, decision: Decis
     if same_code and same_gap and not (bootable and copies):
         return
     reason = "unchanged, put back" if same_code and same_gap else "as on the source"
-    gap = b"" if same_gap else source.gap
+    gap = () if same_gap else source.gap.ranges
     draft.steps.append(WriteBoot(source.boot_code, gap, reason))

@@ -1,6 +1,7 @@
 """What a run is going to do: frozen steps, in the order in which they happen.  Pure.
 
     WriteTable          the source's records, or a script for sfdisk
+    SetTable            what differs in a table that is kept, or is damaged in it
     Disarm              the boot code says that the disk is incomplete
     MakeFilesystem      a new filesystem, marked incomplete from the start
     MarkFilesystem      an existing mirror, marked incomplete
@@ -60,6 +61,19 @@ class WriteTable:
     @property
     def cost(self) -> int:
         return sum(len(record) for _, record in self.records) or len(self.script)
+
+
+@dataclass(frozen=True)
+class SetTable:
+    """Write those `records` of a table that is kept, from the last to the first."""
+
+    kind: str
+    reason: str
+    records: tuple[tuple[int, bytes], ...]
+
+    @property
+    def cost(self) -> int:
+        return sum(len(record) for _, record in self.records)
 
 
 @dataclass(frozen=True)
@@ -147,15 +161,16 @@ class CopyRaw:
 
 @dataclass(frozen=True)
 class WriteBoot:
-    """Write the boot code (446 bytes at 0) and, unless it is there already, the gap (at 512)."""
+    """Write the boot code (446 bytes at 0) and what differs in the ranges of the `gap`, which are
+    the same on both sides."""
 
     boot_code: bytes
-    gap: bytes
+    gap: tuple[Extent, ...]
     reason: str
 
     @property
     def cost(self) -> int:
-        return len(self.boot_code) + len(self.gap)
+        return len(self.boot_code) + sum(extent.size for extent in self.gap)
 
 
 class Way(Enum):
@@ -207,7 +222,7 @@ class CompleteBlocks:
 Making = MakeFilesystem | MarkFilesystem | MarkBlocks | MakeSwap | GrowExt
 Copying = CopyFiles | CopyBlocks | CopyRaw
 Completing = CompleteFilesystem | CompleteBlocks
-Step = Disarm | WriteTable | Making | Copying | Completing | WriteBoot
+Step = Disarm | WriteTable | SetTable | Making | Copying | Completing | WriteBoot
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from bsync import gpt
 from bsync.bootcode import disarmed
 from bsync.errors import Refused
 from bsync.filesystems.kinds import kind_of
 from bsync.layout import (
     BIOS_BOOT,
+    BOOT_CODE,
     BOOT_PROGRAM,
     EXTENDED_TYPES,
+    SIGNATURE_END,
     Bare,
     Blank,
     Content,
@@ -20,21 +23,24 @@ from bsync.layout import (
     Layout,
     Partition,
 )
-from bsync.plan.fit import fitted
+from bsync.plan.fit import Placed, fitted
+from bsync.plan.kept import settings
 from bsync.plan.script import script
-from bsync.plan.steps import WriteTable
+from bsync.plan.steps import SetTable, WriteTable
 from bsync.units import both_sizes
-
-_GPT_BACKUP = 33  # sectors after the last usable one: entries and second header
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Where each source partition goes, and the table to write first, if any."""
+    """Where each source partition goes, and the table to write first, if any; or what to set in
+    the one that stays.  `table`: what the table itself then takes, as far as it is known."""
 
     extents: dict[int, Extent]
     write: WriteTable | None
     reason: str
+    table: tuple[Extent, ...] = (Extent(0, SIGNATURE_END),)
+    extended: frozenset[int] = frozenset()
+    settings: SetTable | None = None
 
 
 def decide(source: Disk, destination: Layout) -> Decision:
@@ -61,15 +67,6 @@ def present(destination: Layout, extent: Extent) -> Content:
 
 def check_boot(source: Disk, destination: Layout, decision: Decision) -> None:
     """Raise `Refused` if the source's boot loader could not work on the destination."""
-    if len(source.gap) > 0 and source.table.kind == "dos":
-        first = min(extent.start for extent in decision.extents.values())
-        if len(source.gap) > first - 512:
-            have, need = both_sizes(first - 512, len(source.gap))
-            raise Refused(
-                f"the boot loader before the first partition takes {need}, the destination's "
-                f"table leaves {have} there",
-                "make its first partition start later, or erase the table: wipefs -a",
-            )
     bootable = any(source.boot_code[:BOOT_PROGRAM])
     if bootable and source.sector_size != destination.sector_size:
         raise _other_sectors(source, destination)
@@ -126,7 +123,14 @@ def _type(part: Partition) -> str:
 def _kept(source: Disk, destination: Disk, reason: str) -> Decision:
     extents = {part.number: part.extent for part in destination.table.partitions}
     wanted = {part.number for part in source.table.partitions}
-    return Decision({n: e for n, e in extents.items() if n in wanted}, None, reason)
+    return Decision(
+        {n: e for n, e in extents.items() if n in wanted},
+        None,
+        reason,
+        destination.table.extents(destination.size),
+        _extended(destination),
+        settings(source, destination),
+    )
 
 
 def _copied(source: Disk, destination: Layout) -> Decision:
@@ -137,13 +141,12 @@ def _copied(source: Disk, destination: Layout) -> Decision:
     reason = "the destination's table differs" if isinstance(destination, Disk) else (
         "the destination has no table"
     )  # fmt: skip
-    kind = source.table.kind
-    if kind == "dos":
-        write = WriteTable(kind, reason, records=_disarmed(source))
-    else:
-        placed = ((part, part.extent) for part in source.table.partitions)
-        write = WriteTable(kind, reason, script=script(source, placed))
-    return Decision(extents, write, reason)
+    if source.table.gpt:
+        placed = tuple((part, part.extent) for part in source.table.partitions)
+        return _laid_out(source, source.table.gpt, placed, destination.size, reason)
+    write = WriteTable(source.table.kind, reason, records=_disarmed(source, source.table.records))
+    table = source.table.extents(destination.size)
+    return Decision(extents, write, reason, table, _extended(source))
 
 
 def _made(source: Disk, destination: Layout) -> Decision:
@@ -152,20 +155,40 @@ def _made(source: Disk, destination: Layout) -> Decision:
     placed = fitted(source, destination.size)
     need, have = both_sizes(source.table.end + _tail(source), destination.size)
     reason = f"the source's table needs {need}, the destination has {have}: partitions shrink"
+    if source.table.gpt:
+        return _laid_out(source, source.table.gpt, placed, destination.size, reason)
     write = WriteTable(source.table.kind, reason, script=script(source, placed))
-    return Decision({part.number: extent for part, extent in placed}, write, reason)
+    extents = {part.number: extent for part, extent in placed}
+    return Decision(extents, write, reason, extended=_extended(source))
 
 
-def _disarmed(source: Disk) -> tuple[tuple[int, bytes], ...]:
+def _laid_out(source: Disk, table: gpt.Gpt, placed: Placed, size: int, reason: str) -> Decision:
+    """The source's GPT for a disk of `size` bytes, with the partitions where they are placed."""
+    extents = {part.number: extent for part, extent in placed}
+    moved = {
+        number: gpt.entry_at(table.entry(number), extent, table.sector)
+        for number, extent in extents.items()
+    }
+    table = replace(table.with_entries(moved), primary=True)
+    (_, entries), *copies = gpt.records(table, size)
+    whole = _disarmed(source, ((0, source.boot_code[:BOOT_CODE] + entries), *copies))
+    return Decision(extents, WriteTable("gpt", reason, whole), reason, table.extents(size))
+
+
+def _disarmed(source: Disk, records: gpt.Records) -> gpt.Records:
     """The source's records, but with a boot program that says the clone is incomplete."""
     if not any(source.boot_code[:BOOT_PROGRAM]):
-        return source.table.records
-    (at, mbr), *others = source.table.records
+        return records
+    (at, mbr), *others = records
     return ((at, disarmed() + mbr[BOOT_PROGRAM:]), *others)
 
 
+def _extended(disk: Disk) -> frozenset[int]:
+    return frozenset(part.number for part in disk.table.partitions if part.is_extended)
+
+
 def _tail(source: Disk) -> int:
-    return _GPT_BACKUP * source.sector_size if source.table.kind == "gpt" else 0
+    return source.table.gpt.tail if source.table.gpt else 0
 
 
 def _other_sectors(source: Disk, destination: Layout) -> Refused:

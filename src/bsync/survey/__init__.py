@@ -6,43 +6,44 @@ is wrong with it, and the plan decides.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bsync.acquire.block import Device
-from bsync.layout import BOOT_CODE, SIGNATURE_END, Bare, Extent, Foreign, Layout, Side
+from bsync.layout import Bare, Disk, Extent, Foreign, Layout, Side
 from bsync.survey.filesystem import content_of, signatures
-from bsync.survey.table import BadTable, disk_of
+from bsync.survey.gap import digest
+from bsync.survey.table import BadTable, disk_of, has_entries
 
 _TABLES = ("dos", "gpt")
-_PROTECTIVE = 0xEE  # the type of the MBR's entry that covers a whole GPT
 
 
-def survey(device: Device) -> Side:
-    """What is on `device`.  Raises `Unavailable` if it cannot be read at all."""
-    return Side(device.word, device.description, _layout(device))
+def survey(device: Device, beside: Layout | None = None) -> Side:
+    """What is on `device`, and if it is a disk what stands where the one `beside` has its gap.
+    Raises `Unavailable` if it cannot be read at all."""
+    layout = _layout(device)
+    if isinstance(beside, Disk) and isinstance(layout, Disk):
+        layout = replace(layout, beside=digest(device, beside.gap.ranges))
+    return Side(device.word, device.description, layout)
 
 
 def _layout(device: Device) -> Layout:
     whole = Extent(0, device.size)
     found = signatures(device, whole)
     kind, table = found.get("TYPE", ""), found.get("PTTYPE", "")
+    if table == "dos" and kind and not has_entries(device):
+        table = ""  # the boot sector of a filesystem ends like an MBR
     if table and kind:
         return _bare(device, Foreign(f"both {kind} and a {table} partition table"))
-    if table == "gpt" and _is_hybrid(device):
-        return _bare(device, Foreign("a gpt partition table with a hybrid MBR"))
     if table in _TABLES:
         try:
             return disk_of(device)
         except BadTable as error:
             return _bare(device, Foreign(f"a damaged {table} partition table ({error})"))
+    if table == "PMBR":
+        return _bare(device, Foreign("a protective MBR, and no GPT that can be relied on"))
     if table:
         return _bare(device, Foreign(f"a {table} partition table"))
     return Bare(device.size, device.sector_size, content_of(device, whole, found))
-
-
-def _is_hybrid(device: Device) -> bool:
-    """Whether the MBR of a disk with a GPT has entries beside the protective one: they repeat
-    partitions for old systems, and sfdisk neither shows nor writes them."""
-    entries = device.read(0, SIGNATURE_END)[BOOT_CODE:-2]
-    return any(kind not in (0, _PROTECTIVE) for kind in entries[4::16])
 
 
 def _bare(device: Device, content: Foreign) -> Bare:

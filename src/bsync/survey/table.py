@@ -12,6 +12,7 @@ import re
 from itertools import pairwise
 from typing import Any
 
+from bsync import gpt
 from bsync.acquire.block import Device
 from bsync.bootcode import is_disarmed
 from bsync.errors import Unavailable
@@ -26,10 +27,9 @@ from bsync.layout import (
 )
 from bsync.run import run
 from bsync.survey.filesystem import content_of
-from bsync.units import MIB
+from bsync.survey.gap import gap_of
 
-_GAP_LIMIT = 16 * MIB  # no boot loader keeps more before the first partition
-_BOOT_SECTOR = 512  # bytes in which boot loaders count, whatever the disk's sectors are
+_PROTECTIVE = f"{gpt.PROTECTIVE:x}"
 _MAX_LOGICAL = 256  # records; a longer chain is a loop or no table
 
 
@@ -41,25 +41,22 @@ def disk_of(device: Device) -> Disk:
     """The disk with a DOS or GPT table that `device` holds.  Raises `BadTable`."""
     table = _table(device)
     _check(device, table)
-    first = min((part.extent.start for part in table.partitions), default=0)
-    gap_size = max(0, first - SIGNATURE_END) if table.kind == "dos" else 0
     boot_code = device.read(0, BOOT_CODE)
     return Disk(
         device.size,
         device.sector_size,
         table,
         boot_code,
-        _kept(device.read(SIGNATURE_END, min(gap_size, _GAP_LIMIT))),
-        gap_size,
-        is_disarmed(boot_code),
+        gap_of(device, table),
+        incomplete=is_disarmed(boot_code),
     )
 
 
-def _kept(gap: bytes) -> bytes:
-    """The sectors of a gap up to the last that is not all zeroes: zeroes at the end of that one
-    belong to the boot loader, too."""
-    size = len(gap.rstrip(b"\0"))
-    return gap[: -(-size // _BOOT_SECTOR) * _BOOT_SECTOR]
+def has_entries(device: Device) -> bool:
+    """Whether the first sector, which ends like an MBR, has an entry that is one."""
+    record = device.read(0, SIGNATURE_END)
+    entries = (_entry(record, index, device.sector_size) for index in range(4))
+    return any(kind != "0" and size for _, size, kind in entries)
 
 
 def _table(device: Device) -> Table:
@@ -67,20 +64,36 @@ def _table(device: Device) -> Table:
     try:
         sector = int(facts["sectorsize"])
         partitions = tuple(
-            _partition(device, facts["device"], sector, row) for row in facts.get("partitions", [])
+            _partition(device, facts["device"], sector, row)
+            for row in facts.get("partitions", [])
+            if int(row["size"])
         )
         return Table(
             kind=facts["label"],
             identifier=facts["id"],
             partitions=partitions,
             records=_records(device, partitions) if facts["label"] == "dos" else (),
-            first_lba=int(facts.get("firstlba", 0)),
-            entries=int(facts.get("table-length", 0)),
+            gpt=_gpt(device, partitions) if facts["label"] == "gpt" else None,
         )
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         if isinstance(error, BadTable):
             raise
         raise BadTable("sfdisk describes it in an unknown way") from None
+
+
+def _gpt(device: Device, partitions: tuple[Partition, ...]) -> gpt.Gpt:
+    """The table's own bytes.  Our reading must agree with sfdisk's."""
+    try:
+        found = gpt.read(device.read, device.size, device.sector_size)
+    except gpt.BadGpt as error:
+        raise BadTable(str(error)) from None
+    if any(kind not in (0, gpt.PROTECTIVE) for kind in found.mbr[BOOT_CODE + 4 : -2 : 16]):
+        raise BadTable("a hybrid MBR, whose partitions nothing keeps like those of the GPT")
+    for part in partitions:
+        entry = found.entry(part.number)
+        if gpt.entry_at(entry, part.extent, device.sector_size) != entry:
+            raise BadTable("bsync and sfdisk disagree on its partitions")
+    return found
 
 
 def _sfdisk(device: Device) -> dict[str, Any]:
@@ -128,19 +141,26 @@ def _number(node: str, whole: str) -> int:
 def _records(device: Device, partitions: tuple[Partition, ...]) -> tuple[tuple[int, bytes], ...]:
     """The MBR and every EBR, by offset.  Our reading of the chain must agree with sfdisk's."""
     records = {0: device.read(0, SIGNATURE_END)}
-    logical: list[tuple[int, int]] = []
+    logical: list[tuple[int, int, int]] = []
     for extended in (part for part in partitions if part.is_extended and part.number < 5):
         _walk(device, extended.extent, records, logical)
     known = [(part.extent.start, part.extent.size) for part in partitions if part.number > 4]
-    if logical != known:
+    if [(start, size) for _, start, size in logical] != known:
         raise BadTable("its chain of logical partitions can be read in two ways")
+    for number, (at, _, _) in enumerate(logical, 5):
+        for part in partitions:
+            inside = Extent(at, SIGNATURE_END).overlaps(part.extent)
+            if inside and not part.is_extended:
+                raise BadTable(f"the record of partition {number} lies in partition {part.number}")
     return tuple(sorted(records.items()))
 
 
 def _walk(
-    device: Device, extended: Extent, records: dict[int, bytes], logical: list[tuple[int, int]]
-) -> None:
-    """Follow the chain of EBRs in `extended`, adding to `records` and `logical`."""
+    device: Device, extended: Extent, records: dict[int, bytes],
+    logical: list[tuple[int, int, int]],
+) -> None:  # fmt: skip
+    """Follow the chain of EBRs in `extended`, adding to `records`, and to `logical` where each
+    partition's record is, where it starts, and its size."""
     at = extended.start
     for _ in range(_MAX_LOGICAL):
         if at in records or not extended.start <= at < extended.end:
@@ -155,7 +175,7 @@ def _walk(
             _entry(record, index, device.sector_size) for index in (0, 1)
         )
         if kind != "0" and size:
-            logical.append((at + start, size))
+            logical.append((at, at + start, size))
         if link not in EXTENDED_TYPES:
             return
         at = extended.start + following
@@ -173,6 +193,8 @@ def _check(device: Device, table: Table) -> None:
     """Partitions that overlap, or lie where they cannot, make a table unreliable."""
     if table.kind not in ("dos", "gpt"):
         raise BadTable(f"an unknown kind: {table.kind}")
+    if any(part.type == _PROTECTIVE and table.kind == "dos" for part in table.partitions):
+        raise BadTable("a protective MBR, and no GPT")
     extended = next((part for part in table.partitions if part.is_extended), None)
     for part in table.filled:
         if part.number > 4 and table.kind == "dos":
