@@ -74,7 +74,7 @@ def surveyed(
     """What a survey makes of the device, with its answers in the place of the tools'."""
     for module in (table, filesystem):
         monkeypatch.setattr(module, "run", device.run)
-    return survey(device, beside and beside.layout)
+    return survey(device, beside.layout if beside else None)
 
 
 def planned(monkeypatch: pytest.MonkeyPatch, name: str) -> str:

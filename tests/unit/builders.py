@@ -274,16 +274,17 @@ def disks(draw: st.DrawFn, *, sound: bool = False) -> Disk:
 def tables(draw: st.DrawFn) -> tuple[Side, Side]:
     """A source, and a destination with a compatible table: in other places, with partitions of
     its own before, between and after, and with whatever before the source's first one."""
-    size, ours = draw(st.integers(1, 8)), draw(st.lists(st.booleans(), min_size=1, max_size=5))
+    size: int = draw(st.integers(1, 8))
+    ours: list[bool] = draw(st.lists(st.booleans(), min_size=1, max_size=5))
     wanted = [number for number, shared in enumerate(ours, 1) if shared]
-    places = draw(st.permutations(range(len(ours))))
+    places: list[int] = draw(st.permutations(range(len(ours))))
     there = [part(number, 1 + 9 * at, 9) for number, at in enumerate(places, 1)]
     first = draw(st.integers(1, 40))
     here = [part(n, first + size * at, size, Foreign("vfat")) for at, n in enumerate(wanted)]
     source = dataclasses.replace(
         dos(*here),
         gap=Gap((Extent(17 * KIB, draw(st.integers(1, first * 1000)) * KIB),), "gap")
-        if here and draw(st.booleans())
+        if here
         else Gap(),
     )
     destination = dos(*there, size=draw(st.sampled_from((47, 60, 256))) * MIB)
