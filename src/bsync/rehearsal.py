@@ -45,13 +45,14 @@ def rehearse(plan: Plan, ledger: Ledger) -> None:
     """
     require({program for step in plan.steps for program in _programs(step)})
     for step in plan.steps:
+        if isinstance(step, CopyFiles):
+            _try_mount(step, ledger)
+    for step in plan.steps:
         if isinstance(step, MakeFilesystem):
             size = step.place.destination.size
             with _sparse_file(size) as (_, path):
                 if command := kind_of(step.source).rehearsing(step.source, size, path):
                     run(*command, failure=Unavailable)
-        if isinstance(step, CopyFiles):
-            _try_mount(step, ledger)
 
 
 def _try_mount(step: CopyFiles, ledger: Ledger) -> None:

@@ -270,10 +270,10 @@ def test_an_inherited_project_is_kept(lab: Lab) -> None:
 QUOTAS = ("quota", "quota,project -E quotatype=usrquota:grpquota:prjquota", "project")
 
 
-def writable(lab: Lab, features: str) -> bool:
+def writable(lab: Lab, *options: str) -> bool:
     """Whether the kernel mounts such a filesystem for writing."""
     image = lab.image("trial.img", 8 * MIB)
-    lab.make(image, None, "mke2fs", "-q", "-t", "ext4", "-O", *features.split())
+    lab.make(image, None, "mke2fs", "-q", "-F", "-t", "ext4", *options)
     (lab.folder / "trial").mkdir()
     with lab.attached(image) as device:
         call("mount", "-t", "ext4", device, lab.folder / "trial", ok=(0, 32))
@@ -290,7 +290,7 @@ def test_quota_is_kept_or_refused_beforehand(lab: Lab, features: str) -> None:
     with lab.attached(source) as device:
         call("e2fsck", "-f", "-p", device, ok=(0, 1))  # mke2fs -d does not count what it copies
     target = lab.image("target.img", 32 * MIB)
-    if writable(lab, features):
+    if writable(lab, "-O", *features.split()):
         if "project" in features:
             with lab.mounted(source) as tree:
                 call("chattr", "-p", "77", "+P", tree / "a")
@@ -307,3 +307,14 @@ def test_quota_is_kept_or_refused_beforehand(lab: Lab, features: str) -> None:
         lab.bsync("--engine", "raw", source, target)
         assert target.read_bytes() == source.read_bytes()
     lab.assert_clean(target)
+
+
+@pytest.mark.parametrize("size", [8192, 65536])
+def test_blocks_that_few_kernels_mount_are_refused_by_files(lab: Lab, size: int) -> None:
+    source, target = made(lab, 16 * MIB, f"-F -t ext4 -b {size}", ""), lab.image("t.img", 16 * MIB)
+    if writable(lab, "-b", str(size)):
+        lab.bsync("--engine", "files", source, target)
+        return
+    refused = lab.bsync("--engine", "files", source, target, status=4).err
+    assert f"blocks of {size // 1024} KiB, and this kernel cannot mount" in refused
+    assert not target.read_bytes().strip(b"\0")

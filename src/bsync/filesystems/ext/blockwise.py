@@ -32,8 +32,6 @@ def obstacle(sb: Superblock) -> str:
     """Why `sb` cannot be cloned by blocks; empty where it can."""
     if unknown := sb.features - _KNOWN - {WRITING}:
         return f"it has {', '.join(sorted(unknown))}"
-    if sb.blocks_per_group % 64:
-        return "its groups have an odd size"
     return ""
 
 

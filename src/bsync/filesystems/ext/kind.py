@@ -155,6 +155,8 @@ def mount_options(present: Ext, *, writable: bool) -> list[str]:
 
 def trial(source: Ext) -> Trial | None:
     """See `Kind`."""
-    command = make.trial_arguments(source.superblock)
+    command, size = make.trial_arguments(source.superblock), source.superblock.block_size
     why = "has quota or project IDs, and this kernel cannot write such filesystems"
+    if size > make.SMALLEST_PAGE:
+        why = f"has blocks of {size_text(size)}, and this kernel cannot mount such filesystems"
     return Trial(_TRIAL_SIZE, tuple(command), "ext4", why) if command else None

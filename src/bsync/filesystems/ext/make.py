@@ -22,6 +22,7 @@ _UNMAKEABLE = frozenset(
     )
 )  # fmt: skip
 _KERNEL_BOUND = frozenset({"quota", "project"})  # writable only if the kernel has them built in
+SMALLEST_PAGE = 4096  # bytes: larger blocks are mounted by few kernels
 _MOUNT_OPTIONS = (
     "debug", "bsdgroups", "user_xattr", "acl", "uid16", "nobarrier", "block_validity",
     "discard", "nodelalloc",
@@ -150,7 +151,8 @@ def trial_arguments(source: Superblock) -> list[str]:
     whether this kernel can write one like `source`; empty where every kernel can."""
     bound = sorted(source.features & _KERNEL_BOUND)
     made = ["mke2fs", "-F", "-q", "-t", "ext4", "-I", "256", "-O", ",".join(["none", *bound])]
-    return made if bound else []
+    made += ["-b", str(source.block_size)]
+    return made if bound or source.block_size > SMALLEST_PAGE else []
 
 
 def tune2fs_arguments(source: Superblock, blocks: int) -> list[str]:
