@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from bsync.acquire.loop import Loop
+from bsync.acquire.loop import Loop, Node
 from bsync.acquire.lvm import Snapshot
 from bsync.acquire.mount import Directory, Mount
 from bsync.acquire.open_iscsi import Session
@@ -20,6 +20,8 @@ def rebuild(kind: str, facts: Facts) -> Resource:
         match kind:
             case Loop.kind:
                 return Loop.from_facts(facts)
+            case Node.kind:
+                return Node.from_facts(facts)
             case Mount.kind:
                 return Mount.from_facts(facts)
             case Directory.kind:

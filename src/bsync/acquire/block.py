@@ -198,13 +198,27 @@ def _created(word: str, path: str, size: int) -> Device:
         descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
         os.ftruncate(descriptor, size)
     except OSError as error:
-        unknown = error.errno in (errno.EOPNOTSUPP, errno.EISDIR)  # O_TMPFILE, that is
-        hint = f"try: truncate -s {size} {path}" if unknown else privilege_hint(error)
-        raise Unavailable(f"{path} cannot be made: {error.strerror}", hint) from None
+        raise Unavailable(
+            f"cannot create {path}: {error.strerror}", _hint_to_create(error, path, size)
+        ) from None
     locks.hold(descriptor, path, writable=True, wanted=True)
     ground = ground_of(os.fstat(descriptor))
     name = f"/proc/{os.getpid()}/fd/{descriptor}"
     return Device(word, name, descriptor, size, _FILE_SECTOR, "new image file", ground, path)
+
+
+def _hint_to_create(error: OSError, path: str, size: int) -> str:
+    folder = os.path.dirname(path) or "."
+    match error.errno:
+        case errno.EOPNOTSUPP | errno.EISDIR:  # O_TMPFILE, that is
+            return f"try: truncate -s {size} {path}"
+        case errno.ENOENT:
+            return f"create the folder first: mkdir -p {folder}"
+        case errno.EROFS:
+            return f"the filesystem that holds {folder} is mounted read-only"
+        case errno.EFBIG | errno.EINVAL:
+            return f"the filesystem that holds {folder} has no files as large as that"
+    return privilege_hint(error)
 
 
 def _existing(word: str, path: str, access: _Access, apart_from: Device | None) -> Device:

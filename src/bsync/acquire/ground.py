@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bsync.acquire.loop import LoopStatus, devices, status
+from bsync.acquire.loop import LoopStatus, status
 from bsync.errors import Unavailable
 from bsync.layout import Extent
 
 _SECTOR = 512  # bytes; the unit of sysfs, whatever the disk's sectors are
 _ENDLESS = 1 << 62
+_DEVICES, _BLOCK = Path("/sys/dev/block"), Path("/sys/block")
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,21 @@ class Ground:
 
 
 def ground_of(facts: os.stat_result) -> Ground:
-    """The ground of an open file or device, by its `fstat`.  Raises `Unavailable` where the kernel
-    cannot be asked."""
+    """The ground of an open file or device, by its `fstat`.  Raises `Unavailable` where the
+    kernel cannot be asked: what cannot be seen is not taken for nothing."""
     if stat.S_ISBLK(facts.st_mode):
         return _block(facts.st_rdev)
     return _file(facts.st_dev, facts.st_ino, Extent(0, _ENDLESS))
 
 
 def loops_on(ground: Ground, but: str) -> Iterator[tuple[str, LoopStatus]]:
-    """The loop devices that stand on any byte of `ground`, `but` for the one that is meant."""
-    for device in devices():
-        loop = status(device) if device != but else None
+    """The loop devices that stand on any byte of `ground`, `but` for the one that is meant.
+    Raises `Unavailable` where the kernel cannot be asked."""
+    if not any(_listed(_BLOCK)):
+        raise _blind(str(_BLOCK))
+    for folder in _BLOCK.glob("loop*/loop"):
+        device = f"/dev/{folder.parent.name}"
+        loop = _status(folder.parent) if device != but else None
         if loop is not None and _below(loop).overlaps(ground):
             yield device, loop
 
@@ -54,20 +59,41 @@ def _file(device: int, inode: int, extent: Extent) -> Ground:
 
 
 def _block(rdev: int) -> Ground:
-    folder = Path(f"/sys/dev/block/{os.major(rdev)}:{os.minor(rdev)}")
+    folder = _DEVICES / f"{os.major(rdev)}:{os.minor(rdev)}"
     if not folder.exists():
-        raise Unavailable(
-            f"what block device {folder.name} stands on cannot be seen: /sys does not show it",
-            "mount -t sysfs sysfs /sys",
-        )
+        raise _blind(str(folder))
     if (folder / "partition").exists():
         start, size = (int((folder / name).read_text()) * _SECTOR for name in ("start", "size"))
         return _within(_block(_number(folder.resolve().parent / "dev")), Extent(start, size))
     if (folder / "loop").exists():
-        loop = status(f"/dev/{folder.resolve().name}")
+        loop = _status(folder.resolve())
         if loop is not None:
             return _below(loop)
     return Ground(f"disk {os.major(rdev)}:{os.minor(rdev)}", Extent(0, _ENDLESS))
+
+
+def _status(folder: Path) -> LoopStatus | None:
+    """What a loop device stands on, by its folder in sysfs; None if it is gone by now."""
+    try:
+        return status(f"/dev/{folder.name}", _number(folder / "dev"))
+    except (OSError, Unavailable):
+        if (folder / "loop").exists():
+            raise
+        return None
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _blind(path: str) -> Unavailable:
+    return Unavailable(
+        f"cannot see what devices and files stand on: nothing at {path}",
+        "mount sysfs: mount -t sysfs sysfs /sys",
+    )
 
 
 def _below(loop: LoopStatus) -> Ground:

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import struct
 import time
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ _CTL_GET_FREE, _CONFIGURE, _GET_STATUS, _CLR_FD = 0x4C82, 0x4C0A, 0x4C05, 0x4C01
 _READ_ONLY, _AUTOCLEAR, _DIRECT_IO = 1, 4, 16
 _INFO = struct.Struct("=QQQQQIIII64s64s32sQQ")
 _PATIENCE = 10.0  # seconds for a loop device to go after its last user
-_SYSFS = "mount -t sysfs sysfs /sys"
+_CONTAINER = "a container must be allowed /dev/loop-control and block devices 7:*, by its host"
 _ATTEMPTS = 64  # at finding a free loop device that nobody takes before we do
 
 
@@ -53,6 +54,38 @@ class Over:
     extent: Extent
     writable: bool
     direct: bool = True  # with direct I/O, so that nothing is cached twice
+
+
+class Node:
+    """The node of a loop device that /dev lacks, as a container's may; gone with its run."""
+
+    kind: ClassVar[str] = "device-node"
+
+    def __init__(self, path: str, number: int) -> None:
+        self.path = path
+        self.number = number
+
+    @classmethod
+    def from_facts(cls, facts: Facts) -> Node:
+        return cls(str(facts["path"]), int(str(facts["number"])))
+
+    def facts(self) -> Facts:
+        return {"path": self.path, "number": self.number}
+
+    def acquire(self) -> None:
+        """Make it.  Raises `Unavailable`."""
+        try:
+            os.mknod(self.path, stat.S_IFBLK | 0o600, self.number)
+        except OSError as error:
+            raise Unavailable(
+                f"{self.path} is missing, and cannot be made: {error.strerror}", _CONTAINER
+            ) from None
+
+    def release(self) -> None:
+        """Remove it, if it is still ours."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.lstat(self.path).st_rdev == self.number:
+                os.unlink(self.path)
 
 
 class Busy(Unavailable):
@@ -136,6 +169,8 @@ def attached(ledger: Ledger, over: Over) -> Iterator[Loop]:
     with contextlib.ExitStack() as stack:
         for attempt in range(_ATTEMPTS):
             device, reference = _free_device(), f"bsync:{ledger.run}"
+            if not os.path.lexists(device):
+                stack.enter_context(ledger.holding(Node(device, _number_of(device))))
             try:
                 loop = stack.enter_context(ledger.holding(Loop(device, reference, over)))
                 break
@@ -145,31 +180,54 @@ def attached(ledger: Ledger, over: Over) -> Iterator[Loop]:
         yield loop
 
 
-def devices() -> list[str]:
-    """Every loop device that can be found.  Raises `Unavailable` where nothing can be seen."""
-    if not Path("/sys/block").is_dir():
-        raise Unavailable("what is in use cannot be seen: /sys is not mounted", _SYSFS)
-    nodes = {path.name for path in Path("/dev").glob("loop[0-9]*") if path.is_block_device()}
-    names = {folder.parent.name for folder in Path("/sys/block").glob("loop*/loop")}
-    return [f"/dev/{name}" for name in sorted(nodes | names)]
+def status(device: str, number: int) -> LoopStatus | None:
+    """What the loop device of this name and number stands on; None where it is not attached.
+
+    Raises `Unavailable` where the kernel cannot be asked.
+    """
+    try:
+        with _node(device, number) as path, _opened(path) as descriptor:
+            return _status(descriptor)
+    except OSError as error:
+        raise Unavailable(
+            f"cannot see what {device} stands on: {error.strerror}", _hint()
+        ) from None
 
 
-def status(device: str) -> LoopStatus | None:
-    """What the loop device stands on; None where it is not attached or no loop device."""
-    with contextlib.suppress(OSError), _opened(device) as descriptor:
-        return _status(descriptor)
-    return None
+@contextlib.contextmanager
+def _node(device: str, number: int) -> Iterator[str]:
+    """A node of this number: `device`, if it is one, else one that is there for a moment."""
+    if _is_node(device, number):
+        yield device
+        return
+    node = Node(f"{device}.bsync-{os.getpid()}", number)
+    try:
+        node.acquire()
+        yield node.path
+    finally:
+        node.release()
 
 
 def _status(descriptor: int) -> LoopStatus | None:
+    """None where the device is not attached, or its file's filesystem is dead, so that nobody
+    reads or writes there.  Raises `OSError`."""
     info = bytearray(_INFO.size)
     try:
         fcntl.ioctl(descriptor, _GET_STATUS, info)
-    except OSError:
+    except OSError as error:
+        if error.errno not in (errno.ENXIO, errno.ENOTCONN):
+            raise
         return None
     device, inode, rdev, start, size, *_, flags, name, _, _, _, _ = _INFO.unpack(info)
     reference = name.rstrip(b"\0").decode("utf-8", "replace")
     return LoopStatus(device, inode, rdev, Extent(start, size), bool(flags & _READ_ONLY), reference)
+
+
+def _is_node(path: str, number: int) -> bool:
+    with contextlib.suppress(OSError):
+        facts = os.stat(path)
+        return stat.S_ISBLK(facts.st_mode) and facts.st_rdev == number
+    return False
 
 
 def _free_device() -> str:
@@ -179,14 +237,23 @@ def _free_device() -> str:
         with _opened(str(_CONTROL)) as control:
             return f"/dev/loop{fcntl.ioctl(control, _CTL_GET_FREE)}"
     except OSError as error:
-        raise Unavailable(f"no loop device: {error.strerror}", _hint()) from None
+        hint = f"modprobe loop; {_hint()}" if error.errno == errno.ENOENT else _hint()
+        raise Unavailable(f"no free loop device: {_CONTROL}: {error.strerror}", hint) from None
 
 
 def _hint() -> str:
-    """What to do where there are none."""
-    if os.geteuid():
-        return "run as root"
-    return "modprobe loop; a container needs /dev/loop-control and the nodes /dev/loop0, ..."
+    """What to do where a loop device cannot be reached."""
+    return "run as root" if os.geteuid() else _CONTAINER
+
+
+def _number_of(device: str) -> int:
+    """The number of a loop device without a node.  Raises `Unavailable`."""
+    path = Path("/sys/block", Path(device).name, "dev")
+    try:
+        major, minor = path.read_text().strip().split(":")
+    except OSError as error:
+        raise Unavailable(f"{device} is missing; {path}: {error.strerror}", _CONTAINER) from None
+    return os.makedev(int(major), int(minor))
 
 
 @contextlib.contextmanager

@@ -20,6 +20,8 @@ from bsync.ledger import Facts, Ledger
 from bsync.run import run
 
 _NEW_NAMESPACE = 0x00020000  # CLONE_NEWNS, linux/sched.h
+# What shows the kernel's processes and devices, and a path in it: a chroot may lack them.
+_VIEWS = (("proc", "/proc", "/proc/self"), ("sysfs", "/sys", "/sys/block"))
 _PATIENCE = 10.0  # seconds for a mount to become idle
 
 
@@ -31,12 +33,15 @@ def private_namespace() -> None:
         reason = os.strerror(ctypes.get_errno())
         hint = "run as root" if os.geteuid() else "root lacks CAP_SYS_ADMIN: is this a container?"
         raise Unavailable(f"cannot create a mount namespace: {reason}", hint)
-    if not _is_mounted("/"):
+    # Not by mountinfo: a chroot may have no /proc.
+    if run("mount", "--make-rslave", "/", ok=range(256), failure=Unavailable).status:
         raise Unavailable(
-            "/ is no mount point here (a chroot), so that mounts could not be kept private",
+            "/ is not a mount point here (a chroot), so that mounts could not be kept private",
             "before entering it: mount --bind DIR DIR",
         )
-    run("mount", "--make-rslave", "/", failure=Unavailable)
+    for type_, path, witness in _VIEWS:
+        if not os.path.exists(witness):
+            run("mount", "--types", type_, type_, path, ok=range(256), failure=Unavailable)
 
 
 class Directory:
