@@ -354,11 +354,11 @@ def _complete_blocks(step: CompleteBlocks, context: Context) -> None:
 
 def _copy_raw(step: CopyRaw, context: Context, advance: Advance) -> tuple[Transfer, str]:
     here, there = step.place.source, step.place.destination
+    if step.fresh:
+        _make_room(step, context)
     if step.usage is None:
         written = raw.copy(context.source, here, context.destination, there, advance)
     else:
-        if step.fresh:
-            _make_room(step, context)
         with used.opened(context.source, here, context.destination, there, step.usage) as pair:
             written = used.copy(pair, step.usage, advance, compare=not step.fresh or step.begun)
     return Transfer(transferred=written), f"{size_text(written)} transferred"
@@ -368,5 +368,5 @@ def _make_room(step: CopyRaw, context: Context) -> None:
     """Erase what is there.  What an unfinished copy has is kept, but for old signatures."""
     with _target(context, step.place.destination) as device:
         _wipe(device)
-        if not step.begun:
+        if step.usage and not step.begun:  # a copy byte by byte reads what is there
             _discard(device)

@@ -40,6 +40,8 @@ class Foreign:
     start: str = ""  # a digest of how it begins, if not with zeroes alone
     usage: Usage | None = None  # its blocks in use, where they are known for certain
     unmapped: str = ""  # why they are not, where they could be
+    at_end: bool = False  # what names it stands at the end of its place
+    lies_at: int | None = None  # bytes on the disk where it says that it begins, if it says so
 
 
 class Facts(Protocol):

@@ -27,7 +27,7 @@ PURE = [
     "usage", "filesystems/xfs/__init__", "filesystems/xfs/superblock", "filesystems/xfs/log",
     "filesystems/xfs/space",
     "plan/__init__", "plan/planner", "plan/contents", "plan/tables", "plan/fit", "plan/script",
-    "plan/steps", "plan/blocks", "plan/relation", "plan/guard", "plan/kept",
+    "plan/steps", "plan/blocks", "plan/relation", "plan/guard", "plan/kept", "plan/notes",
     "filesystems/ext/blockwise", "filesystems/__init__", "filesystems/swap", "filesystems/kind",
     "filesystems/kinds", "filesystems/mark", "filesystems/ext/__init__", "filesystems/ext/kind",
     "filesystems/ext/superblock", "filesystems/ext/make", "filesystems/ext/mark",

@@ -10,6 +10,7 @@ from bsync.filesystems.ext import make
 from bsync.filesystems.kinds import kind_of
 from bsync.layout import Blank, Content, Ext, Filesystem, Foreign, Swap, describe
 from bsync.plan import blocks
+from bsync.plan.notes import raw_notes
 from bsync.plan.relation import Relation, is_clone, is_raw_clone, relation
 from bsync.plan.steps import (
     CompleteFilesystem,
@@ -74,8 +75,15 @@ def _raw(place: Place, source: Content, there: Content) -> Steps:
     if place.destination.size < place.source.size:
         need, have = both_sizes(place.source.size, place.destination.size)
         raise Refused(f"{place.name}: a raw copy needs {need}, the destination has {have}")
+    if place.destination.size > place.source.size and getattr(source, "at_end", False):
+        need, have = both_sizes(place.source.size, place.destination.size)
+        raise Refused(
+            f"{place.name}: {describe(source)} ends with its superblock, so its place must have "
+            f"the same size, {need}; the destination has {have}"
+        )
     mirror = is_raw_clone(source, there)
-    return Steps((_copy_raw(place, source, there, mirror),), () if mirror else _lost(place, there))
+    lost = () if mirror else _lost(place, there)
+    return Steps((_copy_raw(place, source, there, mirror),), lost, raw_notes(place, source))
 
 
 def _copy_raw(place: Place, source: Content, there: Content, mirror: bool) -> CopyRaw:
@@ -83,7 +91,9 @@ def _copy_raw(place: Place, source: Content, there: Content, mirror: bool) -> Co
     usage = source.usage if isinstance(source, Foreign) else None
     if usage is None:
         why = source.unmapped if isinstance(source, Foreign) else ""
-        return CopyRaw(place, what, f"copied byte by byte{why and f', since {why}'}", size)
+        fresh = not mirror and not (isinstance(source, Blank) and isinstance(there, Blank))
+        reason = f"copied byte by byte{why and f', since {why}'}"
+        return CopyRaw(place, what, reason, size, fresh=fresh)
     begun = isinstance(there, Blank) and there.begun
     reason = f"the blocks in use, {size_text(usage.used)} of {size_text(usage.size)}"
     return CopyRaw(place, what, reason, usage.used, usage, fresh=not mirror, begun=begun)

@@ -22,6 +22,7 @@ from bsync.layout import (
 )
 from bsync.plan import guard
 from bsync.plan.contents import Steps, content_steps
+from bsync.plan.notes import disk_notes
 from bsync.plan.steps import (
     CompleteBlocks,
     CompleteFilesystem,
@@ -146,6 +147,7 @@ def _plan_disk(draft: _Draft, source: Disk, destination: Layout, options: Option
         raise Refused("the source is itself an incomplete clone", "complete it first")
     decision = decide(source, destination)
     check_boot(source, destination, decision)
+    draft.notes += disk_notes(source)
     if decision.write is None:
         draft.notes.append(f"table: {decision.reason}")
         draft.steps += [decision.settings] if decision.settings else []

@@ -145,8 +145,8 @@ class MakeSwap:
 class CopyRaw:
     """Copy every byte that differs, or only those of the blocks in use.
 
-    `fresh`: what stands there is nobody's, or lost, and is erased first.  `begun`: some of it may
-    have been copied already.  Both only matter with a `usage`.
+    `fresh`: what stands there is nobody's, or lost, and its signatures are erased first, at the
+    end too.  `begun`, with a `usage`: some of it may have been copied already.
     """
 
     place: Place

@@ -16,10 +16,13 @@ from bsync.filesystems.xfs import space as xfs
 from bsync.layout import Blank, Content, Extent, Filesystem, Foreign, Swap
 from bsync.run import run
 from bsync.unfinished import SECTOR, is_begun
-from bsync.units import MIB
+from bsync.units import KIB, MIB
 from bsync.usage import Unknown
 
 _NOTHING, _AMBIVALENT = 2, 8  # exit statuses of blkid --probe
+_END = 128 * KIB  # bytes at the end in which members of RAIDs have superblocks
+# Where boot sectors say how many sectors of the disk are before them: offset and size in bytes.
+_HIDDEN = {"vfat": (0x1C, 4), "ntfs": (0x1C, 4), "exfat": (0x40, 8)}
 # Of the ways in which blkid speaks, only udev's tells every label unambiguously.
 _NAMES = {
     "ID_FS_TYPE": "TYPE",
@@ -70,8 +73,20 @@ def _named(device: Device, extent: Extent, found: dict[str, str]) -> Content:
         return Swap(uuid, label, kind == HIBERNATED, page_size(start))
     if kind or "PTTYPE" in found:
         kind = kind or f"{found['PTTYPE']} partition table"
-        return with_usage(device, extent, Foreign(kind, uuid, label, _start(device, extent)))
+        return with_usage(device, extent, _foreign(device, extent, kind, uuid, label))
     return _unnamed(device, extent)
+
+
+def _foreign(device: Device, extent: Extent, kind: str, uuid: str, label: str) -> Foreign:
+    at_end, lies_at = False, None
+    if kind.endswith("raid_member") and extent.size > 2 * _END:
+        rest = Extent(extent.start, extent.size - _END)
+        at_end = signatures(device, rest).get("TYPE") != kind
+    if kind in _HIDDEN:
+        at, size = _HIDDEN[kind]
+        hidden = int.from_bytes(device.read(extent.start + at, size), "little")
+        lies_at = hidden * device.sector_size
+    return Foreign(kind, uuid, label, _start(device, extent), at_end=at_end, lies_at=lies_at)
 
 
 def _filesystem(
