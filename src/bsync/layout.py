@@ -70,6 +70,7 @@ class Filesystem:
     kind: str  # as blkid and mount call it
     superblock: Facts
     boot_block: bool = False  # something stands before the superblock
+    behind: bool = False  # something stands behind its last block, in its partition
     elsewhere: bool = False  # another machine has it mounted, as its sign of life (mmp) says
 
     @property

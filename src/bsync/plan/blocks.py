@@ -42,7 +42,7 @@ def steps(place: Place, source: Ext, there: Content, options: Options) -> tuple[
 def _present(source: Ext, there: Content) -> str:
     match there:
         case Blank(begun=begun):
-            return f"the destination {'was being made' if begun else 'is blank'}"
+            return f"the destination {'was being made' if begun else 'has no known contents'}"
         case Ext() if is_clone(source, there):
             kind = "an unfinished mirror" if mark.is_marked(there) else "a mirror"
             return f"the destination is {kind} of this source"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bsync.errors import Refused
 from bsync.filesystems import mark
@@ -10,7 +10,7 @@ from bsync.filesystems.ext import make
 from bsync.filesystems.kinds import kind_of
 from bsync.layout import Blank, Content, Ext, Filesystem, Foreign, Swap, describe
 from bsync.plan import blocks
-from bsync.plan.notes import raw_notes
+from bsync.plan.notes import behind_notes, raw_notes
 from bsync.plan.relation import Relation, is_clone, is_raw_clone, relation
 from bsync.plan.steps import (
     CompleteFilesystem,
@@ -44,7 +44,8 @@ def content_steps(place: Place, source: Content, there: Content, options: Option
         return _raw(place, source, there)
     match source:
         case Filesystem():
-            return _filesystem(place, source, there, options)
+            found = _filesystem(place, source, there, options)
+            return replace(found, notes=(*found.notes, *behind_notes(place, source)))
         case Swap():
             return _swap(place, source, there)
         case Foreign() | Blank():
@@ -155,7 +156,7 @@ def _by_files(
         raise _too_small(place, source, size)
     reason = f"the destination holds {describe(there)}, not a mirror of this filesystem"
     if isinstance(there, Blank):
-        reason = f"the destination {'was being made' if there.begun else 'is blank'}"
+        reason = f"the destination {'was being made' if there.begun else 'has no known contents'}"
     steps = (
         MakeFilesystem(place, source, reason),
         CopyFiles(place, source, fresh=True, reason=f"everything{instead}", cost=source.used),

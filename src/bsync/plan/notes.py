@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from bsync.layout import Content, Disk, Foreign
-from bsync.plan.steps import Place
+from collections.abc import Iterable, Mapping
+
+from bsync.layout import BOOT_PROGRAM, Content, Disk, Extent, Filesystem, Foreign
+from bsync.plan.steps import CopyFiles, Place, Step
 
 _LDM = "42"  # the DOS type of a dynamic disk of Windows
 
@@ -17,10 +19,20 @@ def raw_notes(place: Place, source: Content) -> tuple[str, ...]:
     return ()
 
 
-def disk_notes(source: Disk) -> list[str]:
-    """What stands outside the partitions and is not copied."""
-    dynamic = [part.number for part in source.table.partitions if part.type == _LDM]
-    if not dynamic:
-        return []
-    database = "the database of a Windows dynamic disk (LDM), in its last MiB"
-    return [f"partition {dynamic[0]} has type 42: {database}, is not copied"]
+def behind_notes(place: Place, source: Filesystem) -> tuple[str, ...]:
+    """What stands in a partition but not in its filesystem."""
+    what = "what stands behind its filesystem, such as dm-verity hashes, is not copied"
+    return (f"{place.name}: {what}",) if source.behind else ()
+
+
+def disk_notes(source: Disk, extents: Mapping[int, Extent], steps: Iterable[Step]) -> list[str]:
+    """What outside the partitions is not copied, or refers to what is elsewhere on the clone."""
+    found = []
+    if dynamic := [part.number for part in source.table.partitions if part.type == _LDM]:
+        database = "the database of a Windows dynamic disk (LDM), in its last MiB"
+        found.append(f"partition {dynamic[0]} has type 42: {database}, is not copied")
+    moved = any(extents[part.number].start != part.extent.start for part in source.table.partitions)
+    moved = moved or any(isinstance(step, CopyFiles) for step in steps)
+    if moved and b"LILO" in source.boot_code[:BOOT_PROGRAM]:
+        found.append("the boot code is LILO, which finds files by block number: run lilo on it")
+    return found

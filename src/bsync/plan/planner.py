@@ -147,7 +147,6 @@ def _plan_disk(draft: _Draft, source: Disk, destination: Layout, options: Option
         raise Refused("the source is itself an incomplete clone", "complete it first")
     decision = decide(source, destination)
     check_boot(source, destination, decision)
-    draft.notes += disk_notes(source)
     if decision.write is None:
         draft.notes.append(f"table: {decision.reason}")
         draft.steps += [decision.settings] if decision.settings else []
@@ -161,6 +160,7 @@ def _plan_disk(draft: _Draft, source: Disk, destination: Layout, options: Option
         if _is_core_image(part) and decision.write is None:
             steps = replace(steps, destroys=())  # one core image for another is nobody's loss
         draft.add(steps)
+    draft.notes += disk_notes(source, decision.extents, draft.steps)
     _plan_boot(draft, source, destination, decision)
     guard.check(draft.steps, destination, decision)
 

@@ -76,7 +76,9 @@ def check_boot(source: Disk, destination: Layout, decision: Decision) -> None:
             raise Refused(
                 f"the boot code points to partition {part.number} by sector, and the destination "
                 "has it elsewhere",
-                "let the table be copied: erase the destination's with wipefs -a",
+                "use a larger destination"
+                if decision.write
+                else "let the table be copied: erase the destination's with wipefs -a",
             )
 
 

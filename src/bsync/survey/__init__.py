@@ -40,10 +40,18 @@ def _layout(device: Device) -> Layout:
         except BadTable as error:
             return _bare(device, Foreign(f"a damaged {table} partition table ({error})"))
     if table == "PMBR":
-        return _bare(device, Foreign("a protective MBR, and no GPT that can be relied on"))
+        return _bare(device, Foreign(_headless(device)))
     if table:
         return _bare(device, Foreign(f"a {table} partition table"))
     return Bare(device.size, device.sector_size, content_of(device, whole, found))
+
+
+def _headless(device: Device) -> str:
+    """What a protective MBR without a GPT at its place may be."""
+    for sector in (512, 4096):
+        if sector != device.sector_size and device.read(sector, 8) == b"EFI PART":
+            return f"a GPT for sectors of {sector} bytes (see losetup --sector-size)"
+    return "a protective MBR, and no GPT that can be relied on"
 
 
 def _bare(device: Device, content: Foreign) -> Bare:

@@ -20,6 +20,7 @@ from bsync.units import KIB, MIB
 from bsync.usage import Unknown
 
 _NOTHING, _AMBIVALENT = 2, 8  # exit statuses of blkid --probe
+_BEHIND = 64 * KIB  # bytes; less than that behind a filesystem is only rounding
 _END = 128 * KIB  # bytes at the end in which members of RAIDs have superblocks
 # Where boot sectors say how many sectors of the disk are before them: offset and size in bytes.
 _HIDDEN = {"vfat": (0x1C, 4), "ntfs": (0x1C, 4), "exfat": (0x40, 8)}
@@ -99,7 +100,9 @@ def _filesystem(
     if found.size > extent.size:
         return Foreign(f"{name} cut short ({found.size} bytes in {extent.size})")
     elsewhere = kind.in_use(found, lambda at, size: device.read(extent.start + at, size))
-    return dataclasses.replace(found, elsewhere=elsewhere)
+    rest = min(_BEHIND, extent.size - found.size)
+    behind = rest == _BEHIND and any(device.read(extent.start + found.size, rest))
+    return dataclasses.replace(found, elsewhere=elsewhere, behind=behind)
 
 
 def with_usage(device: Device, extent: Extent, found: Foreign) -> Foreign:
