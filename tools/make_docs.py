@@ -70,7 +70,7 @@ _RULES = """\
 A destination partition whose filesystem is of the source's kind and has its UUID is
 .IR synchronised :
 only what changed is transferred.
-Any other is made anew, with the source's kind, UUID, label and features, and gets everything.
+Any other is recreated, with the source's kind, UUID, label and features, and gets everything.
 .PP
 A destination whose table has every partition of the source, by number and of the same type,
 at the same size or greater, keeps its table and gets only the boot code (446 bytes, and what
@@ -78,7 +78,7 @@ the boot loader keeps before the first partition).
 Otherwise the source's table is copied; onto a disk too small for it, a table with smaller
 partitions is made, if all files fit.
 .PP
-Swap areas are made anew with their UUID and label; their contents are never copied.
+Swap areas are recreated with their UUID and label; their contents are never copied.
 Contents of unknown kind are refused by name, or copied with
 .BR --raw .
 .PP
@@ -97,7 +97,7 @@ _ENVIRONMENT = """\
 .SH ENVIRONMENT
 .TP
 .B BSYNC_DEBUG
-Set to anything, shows where a defect of bsync is.
+If set, print a traceback on internal errors.
 .TP
 .B BSYNC_ISCSI_PASSWORD
 The password for iSCSI, where no file is given.

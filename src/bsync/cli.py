@@ -106,7 +106,7 @@ def _acquiring(function: _Command) -> _Command:
         "--snapshot-size",
         type=Size(),
         metavar="SIZE",
-        help="Room of an LVM snapshot for what changes meanwhile.",
+        help="Copy-on-write space of the temporary LVM snapshot.",
     )
     return password(size(function))
 
@@ -129,18 +129,18 @@ def _planning(function: _Command) -> _Command:
         click.option(
             "--checksum",
             is_flag=True,
-            help="Compare by contents, not by what times and inodes say: after a crash, for one.",
+            help="Compare contents instead of times and inodes (e.g. after a crash).",
         ),
         click.option(
             "--no-grow",
             is_flag=True,
-            help="Leave a clone by blocks as large as its source, on a larger destination.",
+            help="Do not grow the filesystem to fill a larger destination.",
         ),
         click.option(
             "--create",
             type=Size(),
             metavar="SIZE",
-            help="Make DEST, an image file of SIZE, sparse.",
+            help="Create DEST as a sparse image file of SIZE.",
         ),
     )
     for option in reversed(options):
@@ -160,23 +160,23 @@ def _planning(function: _Command) -> _Command:
 def main() -> None:
     """Clone and synchronise disks at the filesystem level.
 
-    bsync SRC DEST makes DEST a mirror of SRC.  Both are one of: DEVICE (a block device or an
+    bsync SRC DEST makes DEST a clone of SRC.  Both are one of: DEVICE (a block device or an
     image file, by path), loop://FILE, loop://DEVICE, iscsi://PORTAL[:PORT]/IQN[/LUN],
     lvm+snapshot://VG/LV, qcow2://FILE (also vmdk, vhdx, vpc, vdi), nbd://HOST[:PORT]/EXPORT.
 
     A destination partition whose filesystem has the source's UUID is synchronised: only what
-    changed is transferred.  Any other is made anew, and gets everything.
+    changed is transferred.  Any other is recreated, and copied whole.
     """
 
 
 @main.command()
 @_both
-@click.option("-y", "--yes", is_flag=True, help="Destroy what the plan says without asking.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before destroying data.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan, and change nothing.")
 @_planning
 @_json
 def clone(src: str, dest: str, yes: bool, dry_run: bool, as_json: bool, **shape: Any) -> None:
-    """Make DEST a mirror of SRC (the command may be left out)."""
+    """Make DEST a clone of SRC (the command may be left out)."""
     from bsync import pipeline
     from bsync.report import reporting
 
@@ -210,7 +210,7 @@ def verify(src: str, dest: str, files: bool, as_json: bool, **means: Any) -> Non
     """Compare DEST with SRC in everything, and change nothing.
 
     A clone made by blocks is compared by the blocks in use; where they differ, and for every
-    other mirror, the trees are compared, file by file.
+    other clone, the trees are compared, file by file.
     """
     from bsync import pipeline
     from bsync.report import reporting
@@ -236,7 +236,7 @@ def inspect(src: str, as_json: bool, **means: Any) -> None:
 @main.command()
 @_json
 def recover(as_json: bool) -> None:
-    """Release what dead runs left behind."""
+    """Release resources left by interrupted runs."""
     from bsync import pipeline
     from bsync.events import Finished, Noticed
     from bsync.report import reporting

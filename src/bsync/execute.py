@@ -254,8 +254,8 @@ def _repair(device: str, step: MarkFilesystem) -> None:
         run(*kind_of(step.present).repairing(device), ok=(0, 1))
     except CopyFailed as error:
         raise CopyFailed(
-            f"{step.place.name} of the destination is damaged: {error.message}",
-            "erase it with wipefs -a, and run again: it will be made anew",
+            f"{step.place.at_destination} is damaged: {error.message}",
+            "wipe it (wipefs -a) and run again to recreate it",
         ) from None
 
 
@@ -299,7 +299,7 @@ def _check_copy(step: CopyFiles, context: Context) -> None:
             except CopyFailed as error:
                 damage = error.message
     if damage:
-        name = f"{step.place.name} of the destination"
+        name = step.place.at_destination
         raise CopyFailed(f"{name}: {damage}", "is the disk below it full, or failing? see dmesg")
 
 

@@ -44,26 +44,24 @@ def title(step: Step) -> str:
     """What a step does, in a few words."""
     match step:
         case Disarm() | WriteBoot():
-            incomplete = isinstance(step, Disarm)
-            return f"boot code: {'say that the clone is incomplete' if incomplete else 'write it'}"
+            return f"boot code: {_boot_title(step)}"
         case WriteTable() | SetTable():
             how = "set what differs in" if isinstance(step, SetTable) else "write"
             return f"table: {how} the {step.kind} partition table"
         case MakeFilesystem(place=place, source=source) | MakeSwap(place=place, source=source):
             return f"{place.name}: make {describe(source)}"
         case MarkFilesystem(place=place):
-            return f"{place.name}: mark the mirror incomplete"
+            return f"{place.name}: mark as incomplete"
         case MarkBlocks() | CopyBlocks() | CompleteBlocks():
             return _blocks_title(step)
         case GrowExt(place=place, size=size):
-            return f"{place.name}: grow the mirror to {size_text(size)}"
+            return f"{place.name}: grow to {size_text(size)}"
         case CopyFiles(place=place, fresh=fresh):
             return f"{place.name}: {'copy all files' if fresh else 'synchronise files'}"
         case CopyRaw(place=place, what=what, usage=usage):
-            how = "by its blocks in use" if usage else "byte by byte"
-            return f"{place.name}: copy {what} {how}"
-        case CompleteFilesystem(place=place, source=source):
-            return f"{place.name}: complete, UUID {source.uuid}"
+            return f"{place.name}: copy {what} {'by its blocks in use' if usage else 'raw'}"
+        case CompleteFilesystem(place=place):
+            return f"{place.name}: finish: set UUID and label"
 
 
 def preparation(step: Step) -> str:
@@ -77,19 +75,27 @@ def preparation(step: Step) -> str:
             return ""
 
 
+def _boot_title(step: Disarm | WriteBoot) -> str:
+    match step:
+        case Disarm():
+            return "replace with a stub that refuses to boot"
+        case WriteBoot(restores=restores):
+            return "restore" if restores else "install the source's boot code"
+
+
 def _blocks_title(step: MarkBlocks | CopyBlocks | CompleteBlocks) -> str:
     name = step.place.name
     match step:
         case MarkBlocks(way=Way.FRESH):
-            return f"{name}: erase, and mark incomplete"
+            return f"{name}: wipe signatures, mark as incomplete"
         case MarkBlocks(way=Way.COMPARE):
-            return f"{name}: mark the mirror incomplete"
+            return f"{name}: mark as incomplete"
         case MarkBlocks():
-            return f"{name}: mark the mirror incomplete if it differs"
+            return f"{name}: mark as incomplete if it differs"
         case CopyBlocks(source=source, fresh=fresh):
             return f"{name}: {'copy' if fresh else 'synchronise'} {describe(source)}"
-        case CompleteBlocks(source=source, grow=grow):
-            return f"{name}: {'grow, ' if grow else ''}complete, UUID {source.uuid}"
+        case CompleteBlocks(grow=grow):
+            return f"{name}: {'grow, ' if grow else ''}finish: write superblock"
 
 
 def plan_text(plan: Plan) -> str:
@@ -104,7 +110,7 @@ def plan_text(plan: Plan) -> str:
         lines.append("nothing to do")
     lines += [f"note: {note}" for note in plan.notes]
     if plan.destroys:
-        lines += ["", "this destroys:", *(f"  {what}" for what in plan.destroys)]
+        lines += ["", "This will destroy:", *(f"  {what}" for what in plan.destroys)]
     return "\n".join(lines)
 
 
@@ -115,7 +121,8 @@ def _step_line(number: int, step: Step) -> str:
 
 def _amount(step: Copying) -> str:
     bound = "" if isinstance(step, CopyFiles | CopyBlocks) and step.fresh else "at most "
-    return f"{bound}{size_text(step.cost)} by {step.engine}"
+    amount = f"{bound}{size_text(step.cost)}"
+    return amount if step.engine == "raw" else f"{amount} by {step.engine}"
 
 
 def layout_text(side: Side) -> str:

@@ -225,7 +225,7 @@ def describe(content: Content) -> str:
     """A few words: `ext4 "root" 1111…`, `swap …`, `LVM2_member`, `nothing`."""
     match content:
         case Blank(begun=True):
-            return "an unfinished clone"
+            return "an incomplete clone"
         case Blank():
             return "nothing"
         case Foreign(kind=kind):

@@ -154,7 +154,9 @@ def _image(name: str, word: str, rest: str) -> ImageFile:
 def _nbd(word: str, rest: str) -> NbdExport:
     address, _, path = rest.partition("/")
     if "?" in rest or "@" in address:
-        raise Usage(f"{word}: no user and no parameters here", "write nbd://HOST[:PORT]/EXPORT")
+        raise Usage(
+            f"{word}: user and parameters are not allowed", "write nbd://HOST[:PORT]/EXPORT"
+        )
     host, port = _address(word, address, NBD_PORT)
     return NbdExport(_export(word, path), host, port)
 
@@ -176,7 +178,7 @@ def _export(word: str, quoted: str) -> str:
             return name
     except UnicodeEncodeError:
         pass
-    raise Usage(f"{word}: no valid name of an export")
+    raise Usage(f"{word}: invalid export name")
 
 
 def _lvm(word: str, rest: str) -> LvmSnapshot:
@@ -207,12 +209,12 @@ def _user(word: str, rest: str) -> tuple[str | None, str]:
         return None, rest
     if ":" in quoted:  # said first: every other message would repeat the password
         raise Usage(
-            "a password does not belong into a URL: every process listing would show it",
+            "do not put a password in the URL: every process listing would show it",
             "give it in a file, in the environment, or at the prompt",
         )
     user = unquote(quoted, errors="surrogateescape")
     if not user or not user.isprintable():
-        raise Usage(f"{word}: no valid user name", "leave out the @, or name the user")
+        raise Usage(f"{word}: invalid user name", "leave out the @, or name the user")
     return user, address
 
 

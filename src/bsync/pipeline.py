@@ -83,7 +83,8 @@ def check(request: Request, emit: Emit) -> None:
             emit(Noticed(difference))
         devices[0].keeper.check()
         if differences:
-            raise Different(f"not a mirror: {count_text(len(differences), 'difference')}")
+            count = count_text(len(differences), "difference")
+            raise Different(f"not a clone: {count}", "bsync --checksum SRC DEST removes them")
     emit(Finished("identical: table, boot code, filesystems, every file"))
 
 

@@ -71,7 +71,7 @@ def _try_mount(step: CopyFiles, ledger: Ledger) -> None:
                 pass
         except Unavailable:
             raise Unavailable(
-                f"{step.place.name} of the source {trial.why}",
+                f"{step.place.at_source} {trial.why}",
                 "--engine raw copies the partition byte by byte",
             ) from None
 

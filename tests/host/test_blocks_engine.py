@@ -236,7 +236,7 @@ def test_a_mirror_that_was_cut_off_is_compared_by_contents(lab: Lab, kind: str) 
         (tree / "stray").write_text("x")
         call("sync", "-f", tree)
         call("cp", "--sparse=always", whole, target)
-    assert "the mirror was cut off" in synchronised(lab, source, target)
+    assert "the last run was interrupted" in synchronised(lab, source, target)
     assert_same_blocks(source, target)
 
 

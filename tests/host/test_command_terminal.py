@@ -25,7 +25,7 @@ def test_anything_but_yes_destroys_nothing(lab: Lab, pair: tuple[Path, Path], an
     before = digest(pair[1])
     with on_terminal(lab, *pair) as terminal:
         terminal.read_until_shown(PROMPT)
-        assert "this destroys:" in terminal.shown
+        assert "This will destroy:" in terminal.shown
         assert str(pair[1]) in terminal.shown
         terminal.type(answer)
         assert terminal.end() == 3
@@ -116,7 +116,7 @@ def test_plain_lines_where_there_is_no_terminal(lab: Lab) -> None:
     assert not run.err
     steps = began(run.out)
     assert steps[0] == "table: copy the dos partition table ..."
-    assert steps[-1] == "boot code: write it ..."
+    assert steps[-1] == "boot code: restore ..."
     assert re.fullmatch(r"done: .* transferred, [0-9.]+ s", run.out.splitlines()[-1])
 
 

@@ -120,7 +120,7 @@ def test_a_change_is_found(lab: Lab, mirrors: tuple[Path, Path], what: str) -> N
     before = digest(target)
     run = lab.bsync("verify", source, target, status=6)
     assert says in run.out, run.out
-    assert "not a mirror: " in run.err
+    assert "not a clone: " in run.err
     assert digest(target) == before
 
 
@@ -130,7 +130,7 @@ def test_no_change_is_no_difference(mirrors: tuple[Path, Path], lab: Lab) -> Non
 
 
 def test_a_marked_disk_is_found(lab: Lab, mirrors: tuple[Path, Path]) -> None:
-    """The boot code of an unfinished clone."""
+    """The boot code of an incomplete clone."""
     target = lab.image("target.img", DISK_SIZE)
     lab.faulty("after-step", 8, "KILL", mirrors[0], target)
     lab.bsync("recover")
@@ -149,7 +149,7 @@ def test_a_mirror_whose_synchronisation_was_cut_off(lab: Lab, kind: str) -> None
     lab.bsync("recover")
     lab.assert_all_goes()
     run = lab.bsync("verify", case.source, case.before, status=6)
-    assert run.out == "the whole device: is marked as an incomplete clone\n"
+    assert run.out == "whole device: is marked as an incomplete clone\n"
 
 
 def test_many_changes_are_all_listed(lab: Lab, mirrors: tuple[Path, Path]) -> None:

@@ -154,7 +154,9 @@ def test_compatible_layout_keeps_its_own_table(lab: Lab) -> None:
     kept = read(target, third.start, third.size)
 
     run = lab.bsync(source, target)
-    assert "this destroys" not in run.out, "a table that stays and blank partitions: no question"
+    assert "This will destroy" not in run.out, (
+        "a table that stays and blank partitions: no question"
+    )
     assert lab.partitions(target) == parts
     gap = read(source, SECTOR, 79 * SECTOR)  # 40,000 bytes take so many
     there = outside(lab, target)
@@ -188,7 +190,7 @@ def test_own_smaller_partitions_are_adopted(lab: Lab) -> None:
     )
     parts = lab.table(target, HEAD.format(2) + small)
     run = lab.bsync(source, target)
-    assert "this destroys" not in run.out
+    assert "This will destroy" not in run.out
     assert [(part.start, part.size) for part in lab.partitions(target)] == [
         (part.start, part.size) for part in parts
     ]
@@ -217,7 +219,7 @@ def test_own_table_that_is_too_small_is_replaced_only_when_asked(lab: Lab) -> No
     before = target.read_bytes()
     run = lab.bsync(source, target, status=3)
     assert "precious" in run.out
-    assert "this destroys" in run.out
+    assert "This will destroy" in run.out
     assert "not confirmed" in run.err
     assert target.read_bytes() == before
     lab.bsync("--yes", source, target)
@@ -265,7 +267,7 @@ def test_swap_and_filesystems_follow_a_new_uuid_only_when_asked(lab: Lab) -> Non
         call("tune2fs", "-U", "random", device)
     lab.make(source, two, "mkswap", "-q", "-L", "another")
     run = lab.bsync(source, target, status=3)
-    assert "partition 1 of the destination: " in run.out
+    assert "destination (partition 1): " in run.out
     lab.bsync("--yes", source, target)
     assert names(lab, target, two)["LABEL"] == "another"
     assert_clone(lab, source, target)

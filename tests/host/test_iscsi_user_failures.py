@@ -55,7 +55,7 @@ def unavailable(lab: Lab, locator: IscsiLun, message: str) -> float:
 
 
 def test_a_name_without_an_address(lab: Lab) -> None:
-    unavailable(lab, IscsiLun("nowhere.invalid", IQN), "name has no address")
+    unavailable(lab, IscsiLun("nowhere.invalid", IQN), "cannot resolve the portal")
 
 
 def test_a_port_that_refuses(lab: Lab) -> None:

@@ -33,7 +33,7 @@ def test_it_is_refused_before_anything_is_written(lab: Lab) -> None:
     source, target = reiser(lab), lab.image("target.img", SIZE)
     before = digest(target)
     message, hint = lab.bsync(source, target, status=4).err.splitlines()
-    assert "the whole device of the source is a reiserfs, and this kernel cannot mount" in message
+    assert "source (whole device) is a reiserfs, and this kernel cannot mount" in message
     assert "--engine raw" in hint
     assert digest(target) == before
 

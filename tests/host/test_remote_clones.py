@@ -182,7 +182,7 @@ def assert_honest(lab: Lab, run: Run, source: Path, lun: Path) -> None:
     else:
         assert len(run.err.splitlines()) == 2, run.err
         said = lab.bsync("inspect", lun).out
-        assert "bsync-incomplete" in said or "an unfinished clone" in said
+        assert "bsync-incomplete" in said or "an incomplete clone" in said
 
 
 def test_a_target_that_restarts_before_the_first_byte(lab: Lab) -> None:

@@ -40,7 +40,7 @@ def assert_failed(lab: Lab, run: Run, copy: Copy) -> None:
     assert lines[1].startswith("       "), "no hint"
     lab.assert_all_goes()
     said = lab.bsync("inspect", copy.image).out
-    assert "bsync-incomplete" in said or "an unfinished clone" in said
+    assert "bsync-incomplete" in said or "an incomplete clone" in said
 
 
 def assert_whole(lab: Lab, copy: Copy) -> None:

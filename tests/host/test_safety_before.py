@@ -136,7 +136,7 @@ def test_a_later_partition_that_does_not_fit_is_refused_before_the_first(lab: La
     assert isinstance(unknown, Part)
     overwrite(source, unknown.start, b"no superblock" * 1000)
     run = lab.bsync("--yes", source, target, status=3)
-    assert "partition 5 of the source" in run.err
+    assert "source (partition 5)" in run.err
     assert state(target) == before
 
 

@@ -14,7 +14,7 @@ from small_disks import BARE_SIZE, bare, overwrite
 
 pytestmark = pytest.mark.engine("files")
 
-BEGUN = "an unfinished clone"
+BEGUN = "an incomplete clone"
 KILLED = -9
 # The destination's loop device is the word before the last; the parent is bsync.
 DEVICE = 'for word; do device=$before; before=$word; done; kill_bsync() { kill -9 "$PPID"; exit; }'
@@ -39,7 +39,7 @@ def test_killed_when_all_but_the_superblock_is_written(lab: Lab) -> None:
     assert inspect(lab, target)["content"]["kind"] == BEGUN
     planned = lab.bsync("plan", source, target).out
     assert "the destination was being made" in planned
-    assert "this destroys" not in planned
+    assert "This will destroy" not in planned
     completed(lab, source, target)
     assert target.read_bytes()[:1024] == bytes(1024)
 

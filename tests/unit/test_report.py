@@ -52,7 +52,7 @@ def through(reporter: Reporter) -> None:
 def test_lines_for_people(make: Callable[[], Reporter], capsys: Capture) -> None:
     through(make())
     out, err = capsys.readouterr()
-    assert "this destroys" not in out
+    assert "This will destroy" not in out
     assert "partition 1: make ext4" in out + err
     assert "done: 5 files, 1000 bytes transferred" in out
     assert "something \\udcff\\x1b[2J\nelse" in out

@@ -257,7 +257,7 @@ def _block(word: str, path: str, access: _Access) -> Device:
             raise Refused(f"{path} is read-only", "see: blockdev --getro")
         size = os.lseek(descriptor, 0, os.SEEK_END)
         if size == 0:
-            raise Refused(f"{path} has no medium, or a size of 0")
+            raise Refused(f"{path} has no medium (size 0)")
         locks.hold(descriptor, path, writable=access.writable, wanted=access.wanted, patience=_UDEV)
         ground = ground_of(os.fstat(descriptor))
         _refuse_loops(path, ground, access.wanted)

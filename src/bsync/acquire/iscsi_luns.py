@@ -29,7 +29,7 @@ _REASONS: tuple[tuple[str, type[BsyncError], str, str], ...] = (
     ),
     (
         r"\(514\)|[Aa]uthorization failure", Unavailable,
-        "the target does not admit this initiator, {initiator}", "see the target's access list",
+        "the target does not allow this initiator, {initiator}", "see the target's access list",
     ),
     (r"0x2500", Unavailable, "the target has no LUN {lun}", "leave out the LUN to see them"),
     (
@@ -41,7 +41,7 @@ _REASONS: tuple[tuple[str, type[BsyncError], str, str], ...] = (
         "the portal refused the connection, or cannot be reached",
         "check address and port; is the target running?",
     ),
-    (r"resolv", Unavailable, "the portal's name has no address", "check the portal's name"),
+    (r"resolv", Unavailable, "cannot resolve the portal's host name", "check the portal's name"),
     (r"write protected", Refused, "the LUN is read-only", "it can only be a source"),
     (r"libiscsi is not", Unavailable, "not installed: libiscsi", "apt-get install libiscsi7"),
     (

@@ -224,7 +224,7 @@ def _volumes(*which: str) -> list[Volume]:
     try:
         return [_volume(row) for part in json.loads(result.output)["report"] for row in part["lv"]]
     except (ValueError, KeyError, TypeError):
-        raise Unavailable("lvs describes volumes in an unknown way") from None
+        raise Unavailable("unexpected output from lvs") from None
 
 
 def _volume(row: dict[str, str]) -> Volume:

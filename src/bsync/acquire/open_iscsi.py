@@ -161,7 +161,7 @@ class Session:
         """What to ask oneself when reading or writing failed; empty while the session is well."""
         session = self.find()
         well = session is not None and _fact(session / "state") == "LOGGED_IN"
-        return "" if well else "is the other end up, and the network?"
+        return "" if well else "check the server and the network"
 
     def _login(self) -> None:
         theirs = self._record() is not None

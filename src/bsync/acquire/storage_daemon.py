@@ -124,7 +124,7 @@ class StorageDaemon:
         except Ended:
             raise Unavailable(f"{self._node.word}: {self.fate()}") from None
         if os.stat(self.target).st_size == 0:
-            raise Refused(f"{self._node.word} has no medium, or a size of 0")
+            raise Refused(f"{self._node.word} has no medium (size 0)")
 
     def _start(self, seconds: float) -> Monitor:
         ours, theirs = socket.socketpair()
@@ -207,7 +207,7 @@ class StorageDaemon:
         """End the daemon, remove its mount and its file.  Raises `Unreleased`."""
         for process in marked(self.mark):
             if not process.end(_GRACE):
-                raise Unreleased("a storage daemon does not end", f"see: ps {process.pid}")
+                raise Unreleased("cannot stop qemu-storage-daemon", f"see: ps {process.pid}")
         if self._service is not None:
             self._service.end()
         if self._monitor is not None:
@@ -253,7 +253,7 @@ def _explained(node: Node, daemon: StorageDaemon, watchdog: Watchdog) -> Iterato
         if not fate:
             raise
         kind = type(error) if isinstance(error, BsyncError) else CopyFailed
-        raise kind(f"{node.word}: {fate}", "is the other end up, and the network?") from error
+        raise kind(f"{node.word}: {fate}", "check the server and the network") from error
 
 
 def _flush(path: str) -> None:

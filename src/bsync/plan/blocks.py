@@ -21,21 +21,21 @@ def obstacle(place: Place, source: Ext, there: Content, options: Options) -> str
     if options.grow and (reason := blockwise.growth_obstacle(sb, size)):
         return reason
     if is_clone(source, there) and not _by_blocks(source, there) and options.engine == "auto":
-        return "the mirror was made by files"
+        return "the clone was made by files"
     return ""
 
 
 def steps(place: Place, source: Ext, there: Content, options: Options) -> tuple[Step, ...]:
     """Mark it, copy, complete.  Raises `Refused`."""
     if hindrance := ext.unsettled(source):
-        raise Refused(f"{place.name} of the source{hindrance.text}", hindrance.hint)
+        raise Refused(f"{place.at_source}{hindrance.text}", hindrance.hint)
     sb = source.superblock
     way, reason = _way(source, there, options)
     grow = options.grow and blockwise.room(sb, place.destination.size) > sb.blocks
     return (
         MarkBlocks(place, source, way, _present(source, there)),
         CopyBlocks(place, source, way, reason, source.used),
-        CompleteBlocks(place, source, grow, "the superblock comes last"),
+        CompleteBlocks(place, source, grow, f"UUID {source.uuid}"),
     )
 
 
@@ -44,20 +44,20 @@ def _present(source: Ext, there: Content) -> str:
         case Blank(begun=begun):
             return f"the destination {'was being made' if begun else 'has no known contents'}"
         case Ext() if is_clone(source, there):
-            kind = "an unfinished mirror" if mark.is_marked(there) else "a mirror"
+            kind = "an incomplete clone" if mark.is_marked(there) else "a clone"
             return f"the destination is {kind} of this source"
-    return f"the destination holds {describe(there)}, not a mirror of this filesystem"
+    return f"the destination holds {describe(there)}, not a clone of this filesystem"
 
 
 def _way(source: Ext, there: Content, options: Options) -> tuple[Way, str]:
     if not isinstance(there, Ext) or not is_clone(source, there):
         return Way.FRESH, "every block in use"
     if mark.is_marked(there):
-        return Way.COMPARE, "what differs, since the last run was cut off"
+        return Way.COMPARE, "what differs, since the last run was interrupted"
     if not there.clean:
-        return Way.COMPARE, "what differs, since the mirror was cut off"
+        return Way.COMPARE, "what differs, since the last run was interrupted"
     if not began_as_blocks(source, there):
-        return Way.COMPARE, "what differs, since the mirror was made by files"
+        return Way.COMPARE, "what differs, since the clone was made by files"
     if options.checksum:
         return Way.COMPARE, "what differs, by contents"
     return Way.CHANGES, "only what changed"

@@ -55,10 +55,11 @@ def content_steps(place: Place, source: Content, there: Content, options: Option
 
 
 def _unknown(place: Place, content: Content) -> Refused:
-    what = "no known contents" if describe(content) in ("nothing", "unknown data") else (
-        f"{describe(content)}, which bsync does not synchronise"
+    what = describe(content)
+    said = "no known contents" if what in ("nothing", "unknown data") else (
+        f"unsupported contents: {what}"
     )  # fmt: skip
-    return Refused(f"{place.name} of the source holds {what}", "--raw copies such contents as is")
+    return Refused(f"{place.at_source}: {said}", "use --raw to copy them byte by byte")
 
 
 def _lost(place: Place, there: Content) -> tuple[str, ...]:
@@ -66,7 +67,7 @@ def _lost(place: Place, there: Content) -> tuple[str, ...]:
     if isinstance(there, Blank) or (isinstance(there, Swap) and not there.hibernated):
         return ()
     size = size_text(place.destination.size)
-    return (f"{place.name} of the destination: {describe(there)}, {size}",)
+    return (f"{place.at_destination}: {describe(there)}, {size}",)
 
 
 # --- contents of any kind -----------------------------------------------------------------
@@ -93,7 +94,7 @@ def _copy_raw(place: Place, source: Content, there: Content, mirror: bool) -> Co
     if usage is None:
         why = source.unmapped if isinstance(source, Foreign) else ""
         fresh = not mirror and not (isinstance(source, Blank) and isinstance(there, Blank))
-        reason = f"copied byte by byte{why and f', since {why}'}"
+        reason = f"all bytes{why and f', since {why}'}"
         return CopyRaw(place, what, reason, size, fresh=fresh)
     begun = isinstance(there, Blank) and there.begun
     reason = f"the blocks in use, {size_text(usage.used)} of {size_text(usage.size)}"
@@ -106,14 +107,14 @@ def _copy_raw(place: Place, source: Content, there: Content, mirror: bool) -> Co
 def _swap(place: Place, source: Swap, there: Content) -> Steps:
     if source.hibernated:
         raise Refused(
-            f"{place.name} of the source holds a hibernation image: its system only sleeps",
-            "wake it up and shut it down first",
+            f"{place.at_source} contains a hibernation image (system suspended to disk)",
+            "resume it, then shut it down",
         )
     if place.destination.size < _SMALLEST_SWAP * source.page_size:
         raise Refused(f"{place.name}: {place.destination.size} bytes are too few for swap")
     if there == source:
-        return Steps(notes=(f"{place.name}: swap with this UUID and label is there already",))
-    return Steps((MakeSwap(place, source, "swap is made anew, never copied"),), _lost(place, there))
+        return Steps(notes=(f"{place.name}: swap already has the right UUID and label",))
+    return Steps((MakeSwap(place, source, "swap is never copied"),), _lost(place, there))
 
 
 # --- filesystems --------------------------------------------------------------------------
@@ -121,8 +122,7 @@ def _swap(place: Place, source: Swap, there: Content) -> Steps:
 
 def _filesystem(place: Place, source: Filesystem, there: Content, options: Options) -> Steps:
     if mark.is_marked(source):
-        name = f"{place.name} of the source"
-        raise Refused(f"{name} is itself an incomplete clone", "complete it first")
+        raise Refused(f"{place.at_source} is itself an incomplete clone", "complete it first")
     instead = ""
     if options.engine != "files" and isinstance(source, Ext):
         instead = blocks.obstacle(place, source, there, options)
@@ -154,13 +154,13 @@ def _by_files(
     kind, size = kind_of(source), place.destination.size
     if not kind.fits(source, size):
         raise _too_small(place, source, size)
-    reason = f"the destination holds {describe(there)}, not a mirror of this filesystem"
+    reason = f"the destination holds {describe(there)}, not a clone of this filesystem"
     if isinstance(there, Blank):
         reason = f"the destination {'was being made' if there.begun else 'has no known contents'}"
     steps = (
         MakeFilesystem(place, source, reason),
         CopyFiles(place, source, fresh=True, reason=f"everything{instead}", cost=source.used),
-        CompleteFilesystem(place, source, "UUID and label of the source"),
+        CompleteFilesystem(place, source, f"UUID {source.uuid}"),
     )
     ours = relation(source, there) is Relation.INCOMPLETE
     return Steps(steps, () if ours else _lost(place, there), notes)
@@ -179,7 +179,7 @@ def _too_small(place: Place, source: Filesystem, size: int) -> Refused:
 def _check_source(place: Place, source: Filesystem) -> None:
     """Raise `Refused` if a copy of the files would not be a mirror."""
     if obstacle := kind_of(source).obstacle(source):
-        raise Refused(f"{place.name} of the source{obstacle.text}", obstacle.hint)
+        raise Refused(f"{place.at_source}{obstacle.text}", obstacle.hint)
 
 
 def _boot_block_note(place: Place, source: Filesystem) -> tuple[str, ...]:
@@ -195,15 +195,15 @@ def _synchronise(
 ) -> Steps:  # fmt: skip
     grow = _growth(place, source, there)
     marked = mark.is_marked(there)
-    reason = "an unfinished mirror of this source" if marked else "a mirror of this source"
+    reason = "an incomplete clone of this source" if marked else "a clone of this source"
     copied = f"only what changed{instead}"
     if not there.clean:  # after a power cut, sizes and times may be right and data missing
-        copied, checksum = "what differs by contents, since the mirror was cut off", True
+        copied, checksum = "what differs by contents, since the last run was interrupted", True
     steps: tuple[Step, ...] = (
         MarkFilesystem(place, source, there, f"the destination is {reason}"),
         *grow,
         CopyFiles(place, source, fresh=False, reason=copied, cost=source.used, checksum=checksum),
-        CompleteFilesystem(place, source, "UUID and label of the source"),
+        CompleteFilesystem(place, source, f"UUID {source.uuid}"),
     )
     emptied = () if marked else _emptied(place, source, there)
     return Steps(steps, emptied, (*notes, *_unlike(place, source, there)))
@@ -223,7 +223,7 @@ def _growth(place: Place, source: Filesystem, there: Filesystem) -> tuple[GrowEx
         reason = "the source outgrew it, and its partition has room"
         return (GrowExt(place, blocks, blocks * present.block_size, reason),)
     need, have = both_sizes(make.needed(sb, present.size), present.size)
-    hint = "wipefs -a on it lets it be made anew" if make.fits(sb, size) else ""
+    hint = "wipe it (wipefs -a) and run again to recreate it" if make.fits(sb, size) else ""
     if sb.used_inodes > present.inodes:
         need, have = f"{sb.used_inodes:,} inodes", f"{present.inodes:,}"
     raise Refused(f"{place.name}: the files need {need}, the destination has {have}", hint)
@@ -232,9 +232,9 @@ def _growth(place: Place, source: Filesystem, there: Filesystem) -> tuple[GrowEx
 def _emptied(place: Place, source: Filesystem, there: Content) -> tuple[str, ...]:
     """A source that lost most of its files does not empty the mirror unasked."""
     lost = kind_of(source).emptied(source, there)
-    return (f"{place.name}: {lost}, which the source no longer has",) if lost else ()
+    return (f"{place.name}: deletes {lost} (gone from the source)",) if lost else ()
 
 
 def _unlike(place: Place, source: Filesystem, there: Filesystem) -> tuple[str, ...]:
     differ = kind_of(source).unlike(source, there)
-    return (f"{place.name}: the mirror was made with {differ}; they stay",) if differ else ()
+    return (f"{place.name}: differs from the source in {differ}; left unchanged",) if differ else ()

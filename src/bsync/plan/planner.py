@@ -101,7 +101,7 @@ def _contents(side: Side) -> list[tuple[str, Content]]:
     """All contents of a side, by the names of their places."""
     match side.layout:
         case Bare(content=content):
-            return [("the whole device", content)]
+            return [("whole device", content)]
         case Disk(table=table):
             return [(f"partition {part.number}", part.content) for part in table.filled]
 
@@ -212,9 +212,10 @@ def _plan_boot(draft: _Draft, source: Disk, destination: Layout, decision: Decis
     same_code = there.boot_code == source.boot_code if there else bool(records) and not bootable
     disarmed = there.incomplete if there else bool(records)
     if bootable and copies and not disarmed:
-        draft.steps.append(Disarm("an unfinished clone must not boot"))
+        draft.steps.append(Disarm("until the clone is complete"))
     if same_code and same_gap and not (bootable and copies):
         return
-    reason = "unchanged, put back" if same_code and same_gap else "as on the source"
+    restores = same_code and same_gap
     gap = () if same_gap else source.gap.ranges
-    draft.steps.append(WriteBoot(source.boot_code, gap, reason))
+    reason = "unchanged" if restores else "it differs"
+    draft.steps.append(WriteBoot(source.boot_code, gap, reason, restores))

@@ -38,7 +38,15 @@ class Place:
 
     @property
     def name(self) -> str:
-        return f"partition {self.number}" if self.number else "the whole device"
+        return f"partition {self.number}" if self.number else "whole device"
+
+    @property
+    def at_source(self) -> str:
+        return f"source ({self.name})"
+
+    @property
+    def at_destination(self) -> str:
+        return f"destination ({self.name})"
 
 
 @dataclass(frozen=True)
@@ -167,6 +175,7 @@ class WriteBoot:
     boot_code: bytes
     gap: tuple[Extent, ...]
     reason: str
+    restores: bool = False  # what a stub has replaced meanwhile, and nothing else
 
     @property
     def cost(self) -> int:

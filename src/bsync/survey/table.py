@@ -78,7 +78,7 @@ def _table(device: Device) -> Table:
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         if isinstance(error, BadTable):
             raise
-        raise BadTable("sfdisk describes it in an unknown way") from None
+        raise BadTable("unexpected output from sfdisk") from None
 
 
 def _gpt(device: Device, partitions: tuple[Partition, ...]) -> gpt.Gpt:
@@ -104,7 +104,7 @@ def _sfdisk(device: Device) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         raise BadTable("sfdisk cannot read it") from None
     if not isinstance(facts, dict):
-        raise BadTable("sfdisk describes it in an unknown way")
+        raise BadTable("unexpected output from sfdisk")
     return facts
 
 
@@ -146,7 +146,7 @@ def _records(device: Device, partitions: tuple[Partition, ...]) -> tuple[tuple[i
         _walk(device, extended.extent, records, logical)
     known = [(part.extent.start, part.extent.size) for part in partitions if part.number > 4]
     if [(start, size) for _, start, size in logical] != known:
-        raise BadTable("its chain of logical partitions can be read in two ways")
+        raise BadTable("bsync and sfdisk disagree on the chain of logical partitions")
     for number, (at, _, _) in enumerate(logical, 5):
         for part in partitions:
             inside = Extent(at, SIGNATURE_END).overlaps(part.extent)

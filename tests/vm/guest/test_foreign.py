@@ -35,8 +35,8 @@ def made(rig: Rig, kind: str, *, bare: bool) -> tuple[Path, Part | None]:
 def test_it_is_refused_by_name(rig: Rig, kind: str, bare: bool) -> None:
     image, _ = made(rig, kind, bare=bare)
     target = rig.image("target.img", image.stat().st_size)
-    place = "the whole device" if bare else "partition 1"
-    rig.assert_refused(image, target, saying=f"{place} of the source holds {kind}")
+    place = "whole device" if bare else "partition 1"
+    rig.assert_refused(image, target, saying=f"source ({place}): unsupported contents: {kind}")
     assert not any(target.read_bytes()[:MIB])
 
 

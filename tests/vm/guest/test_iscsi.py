@@ -239,7 +239,7 @@ def test_a_target_that_restarts_during_a_copy(rig: Rig) -> None:
         assert_logged_out(rig)
         if run.status == 5:
             said = rig.bsync("inspect", lun).out
-            assert "bsync-incomplete" in said or "an unfinished clone" in said
+            assert "bsync-incomplete" in said or "an incomplete clone" in said
             rig.bsync(source, target.url())
     rig.bsync("verify", source, lun)
 

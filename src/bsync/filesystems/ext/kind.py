@@ -40,7 +40,7 @@ def unsettled(source: Ext) -> Obstacle | None:
     sb = source.superblock
     if "needs_recovery" in sb.features:
         return Obstacle(
-            f": the journal of its {source.kind} needs recovery, so its files are stale",
+            f": the {source.kind} journal needs recovery",
             "mount and unmount it once, or run e2fsck -p; bsync does not write to a source",
         )
     if not sb.clean:
@@ -90,7 +90,7 @@ def emptied(source: Ext, there: Ext) -> str:
     """See `Kind`."""
     files, present = source.superblock.used_inodes, there.superblock.used_inodes
     if present >= _MANY and files * 2 < present:
-        return f"about {count_text(present - files, 'file')} of {present:,}"
+        return f"about {present - files:,} of {count_text(present, 'file')}"
     size, was = make.contents(source.superblock), make.contents(there.superblock)
     if was >= _MUCH and size * 2 < was:
         return f"about {size_text(was - size)} of {size_text(was)}"
@@ -102,7 +102,7 @@ def unlike(source: Ext, there: Ext) -> str:
     seed = frozenset({"metadata_csum_seed"}) if marks.is_marked(there) else frozenset()
     differ = (make.features(source.superblock) ^ make.features(there.superblock)) - seed
     differ -= {"large_file", "resize_inode"}  # set by use, or dropped by growing
-    return f"other features ({', '.join(sorted(differ))})" if differ else ""
+    return f"features ({', '.join(sorted(differ))})" if differ else ""
 
 
 def tuning(content: Ext) -> object:

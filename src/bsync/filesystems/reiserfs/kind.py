@@ -100,7 +100,7 @@ def unlike(source: Reiser, there: Reiser) -> str:
     one, other = source.superblock, there.superblock
     if (one.block_size, one.hash) == (other.block_size, other.hash):
         return ""
-    return f"another make (blocks of {other.block_size} bytes, hash {other.hash})"
+    return f"its make (blocks of {other.block_size} bytes, hash {other.hash})"
 
 
 def tuning(content: Reiser) -> object:

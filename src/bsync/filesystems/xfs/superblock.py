@@ -55,10 +55,10 @@ def parse(data: bytes) -> Superblock:
     (log_at,) = struct.unpack_from(">Q", data, 48)
     shift, in_progress = data[124], data[126]
     if version & 0xF != 5:
-        raise Unknown("it is of a version whose blocks do not say what they are")
+        raise Unknown("it is XFS v4 (no metadata checksums)")
     _check_features(data)
     if in_progress:
-        raise Unknown("its making was never finished")
+        raise Unknown("mkfs.xfs did not finish")
     if realtime:
         raise Unknown("it has a realtime section")
     if not log_at:
