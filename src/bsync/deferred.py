@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 from bsync.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # those that end a run
+_came, _written = socket.socketpair(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 
 
 @contextlib.contextmanager
@@ -24,9 +27,12 @@ def listening() -> Iterator[None]:
     heard = {n: now for n in SIGNALS if (now := signal.getsignal(n)) is not signal.SIG_IGN}
     for number in heard:
         signal.signal(number, _stop)
+    # Python writes a byte there, whichever thread a signal comes to.
+    signal.set_wakeup_fd(_written.fileno(), warn_on_full_buffer=False)
     try:
         yield
     finally:
+        signal.set_wakeup_fd(-1)
         for number, handler in heard.items():
             signal.signal(number, handler)
 
@@ -36,6 +42,19 @@ def _stop(number: int, _frame: FrameType | None) -> None:
     for other in SIGNALS:
         signal.signal(other, signal.SIG_IGN)
     raise Stopped(number)
+
+
+def asked_to_end() -> bool:
+    """Whether a signal has asked the run to end.
+
+    Also while the main thread, which alone can act on it, waits for storage: the signal is
+    then pending (ShdPnd of proc_pid_status(5)), or another thread took it and Python wrote it down.
+    """
+    with contextlib.suppress(BlockingIOError):
+        return bool(_came.recv(1, socket.MSG_PEEK))
+    status = Path("/proc/self/status").read_text()
+    pending = int(status.partition("ShdPnd:")[2].split()[0], 16)
+    return any(pending >> (number - 1) & 1 for number in SIGNALS)
 
 
 @contextlib.contextmanager

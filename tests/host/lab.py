@@ -126,12 +126,14 @@ class Lab:
 
     @contextlib.contextmanager
     def attached(
-        self, image: Path, part: Part | None = None, *, read_only: bool = False
-    ) -> Iterator[str]:
+        self, image: Path, part: Part | None = None, *, read_only: bool = False,
+        sector_size: int = SECTOR,
+    ) -> Iterator[str]:  # fmt: skip
         """A loop device over the image, or over one of its partitions."""
         where = ["--offset", str(part.start), "--sizelimit", str(part.size)] if part else []
         mode = ["--read-only"] if read_only else []
-        device = call("losetup", "--find", "--show", *where, *mode, image).strip()
+        unit = ["--sector-size", str(sector_size)]
+        device = call("losetup", "--find", "--show", *where, *mode, *unit, image).strip()
         try:
             yield device
         finally:

@@ -47,6 +47,7 @@ class Target:
     password: str = ""
     port: int = field(default_factory=free_port)
     address: str = "127.0.0.1"  # as in a locator: IPv6 in brackets
+    block_size: int = 512  # bytes
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -65,7 +66,8 @@ class Target:
         wait_until(lambda: self._tell("sys", "show", ok=False), lambda: "tgtd does not start")
         self._tell("target", "new", "--targetname", IQN)
         for lun, path in self.luns.items():
-            self._tell("logicalunit", "new", "--lun", str(lun), "--backing-store", str(path))
+            store = ("--backing-store", str(path), "--blocksize", str(self.block_size))
+            self._tell("logicalunit", "new", "--lun", str(lun), *store)
             if self.read_only:
                 self._tell("logicalunit", "update", "--lun", str(lun), "--params", "readonly=1")
         if self.user:
@@ -98,12 +100,14 @@ class Target:
 @contextlib.contextmanager
 def serving(
     *images: Path, read_only: bool = False, user: str = "", password: str = "",
-    address: str = "127.0.0.1",
+    address: str = "127.0.0.1", block_size: int = 512,
 ) -> Iterator[Target]:  # fmt: skip
     """A target with the images as its LUNs, from 1 on."""
     folder = Path(tempfile.mkdtemp(prefix="tgt-"))
     luns = dict(enumerate(images, 1))
-    target = Target(folder, luns, read_only, user, password, address=address)
+    target = Target(
+        folder, luns, read_only, user, password, address=address, block_size=block_size
+    )  # fmt: skip
     try:
         target.start()
         yield target

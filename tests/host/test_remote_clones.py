@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from disks import assert_clone, fill, random_boot
-from lab import MIB, Lab, Run, call, digest, wait_until
+from lab import MIB, Lab, Part, Run, call, digest, wait_until
 from loopback_target import free_port, serving
 from midcopy import daemons
 from small_disks import bare, disk
@@ -211,3 +211,26 @@ def test_a_daemon_that_dies_before_the_first_byte(lab: Lab) -> None:
         assert_honest(lab, run, source, lun)
         synchronises(lab, source, target.word)
     lab.assert_clean(lun)
+
+
+def test_a_lun_is_the_same_by_another_portal(lab: Lab) -> None:
+    lun = bare(lab)
+    before = digest(lun)
+    with serving(lun, address="0.0.0.0") as target:
+        again = target.word.replace("0.0.0.0", "127.0.0.2")
+        assert "must be different disks" in lab.bsync("--yes", target.word, again, status=3).err
+    assert digest(lun) == before
+
+
+def test_blocks_of_4096_bytes_stay_so_at_both_ends(lab: Lab) -> None:
+    """The table's unit is a block, so that what it says is elsewhere with another."""
+    source, lun = lab.image("source", 64 * MIB), lab.image("lun", 64 * MIB)
+    with serving(source, lun, block_size=4096) as target:
+        with lab.attached(source, sector_size=4096) as device:
+            call("sfdisk", "--quiet", device, given="label: gpt\nstart=1MiB, size=60MiB\n")
+        with lab.attached(source, Part(1, MIB, 60 * MIB, "")) as device:
+            call("mke2fs", "-q", "-t", "ext4", "-b", "4096", device)
+        synchronises(lab, f"{target.word}/1", f"{target.word}/2")
+    for image in (source, lun):
+        assert image.read_bytes()[4096:4104] == b"EFI PART"
+    lab.assert_clean(lun, Part(1, MIB, 60 * MIB, ""))

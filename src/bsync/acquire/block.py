@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import stat
 import struct
@@ -21,10 +20,12 @@ from typing import Protocol
 
 from bsync.acquire import locks
 from bsync.acquire.ground import Ground, ground_of, loops_on
+from bsync.acquire.holders import rows_above, user_of
+from bsync.acquire.identity import other_paths_held
 from bsync.acquire.nbd import Shortcut
-from bsync.errors import BsyncError, CopyFailed, Refused, Unavailable, Usage
+from bsync.deferred import deferred
+from bsync.errors import CopyFailed, Refused, Unavailable, Usage
 from bsync.locate import DevicePath, LoopFile
-from bsync.run import run
 
 _SECTOR_SIZE, _READ_ONLY, _REREAD = 0x1268, 0x125E, 0x125F  # BLKSSZGET, BLKROGET, BLKRRPART
 _FILE_SECTOR = 512  # bytes; what a loop device over a file has
@@ -136,18 +137,20 @@ def opened(
     destination must not overlap.  Raises `Unavailable`, `Refused`.
     """
     word, path = str(locator), locator.path
-    made = _created(word, path, create) if create else None
     access = _Access(writable, wanted or writable)
-    device = made or _existing(word, path, access, apart_from)
-    table = _table(device)
-    try:
-        yield device
-    finally:
-        changed = writable and _table(device) != table
-        with contextlib.suppress(OSError):  # what is dead says so once more
-            os.close(device.descriptor)
-        if changed and not made:
-            _renew_nodes(device.path)
+    with contextlib.ExitStack() as held:
+        if create:
+            device = _created(word, path, create, held)
+        else:
+            device = _existing(word, path, access, apart_from, held)
+        table = _table(device)
+        try:
+            yield device
+        finally:
+            changed = writable and not create and _table(device) != table
+            held.close()
+            if changed:
+                _renew_nodes(device.path)
 
 
 @dataclass(frozen=True)
@@ -189,13 +192,13 @@ def _descriptor_of(path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _created(word: str, path: str, size: int) -> Device:
+def _created(word: str, path: str, size: int, held: contextlib.ExitStack) -> Device:
     """A sparse file without a name yet: it vanishes with us unless it is published."""
     if os.path.lexists(path):
         raise Usage(f"{path} exists already", "leave out --create, or name another file")
     folder = os.path.dirname(path) or "."
     try:
-        descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
+        descriptor = _kept(held, folder, os.O_TMPFILE | os.O_RDWR)
         os.ftruncate(descriptor, size)
     except OSError as error:
         raise Unavailable(
@@ -221,7 +224,13 @@ def _hint_to_create(error: OSError, path: str, size: int) -> str:
     return privilege_hint(error)
 
 
-def _existing(word: str, path: str, access: _Access, apart_from: Device | None) -> Device:
+def _existing(
+    word: str,
+    path: str,
+    access: _Access,
+    apart_from: Device | None,
+    held: contextlib.ExitStack,
+) -> Device:
     try:
         real = os.path.realpath(path, strict=True)
         facts = os.stat(real)
@@ -230,62 +239,66 @@ def _existing(word: str, path: str, access: _Access, apart_from: Device | None) 
         raise Unavailable(f"{path}: {error.strerror}", hint) from None
     refuse_overlap(apart_from, word, ground_of(facts))
     if stat.S_ISBLK(facts.st_mode):
-        return _block(word, real, access)
+        return _block(word, real, access, held)
     if stat.S_ISREG(facts.st_mode):
-        return _file(word, real, access)
+        return _file(word, real, access, held)
     raise Refused(f"{path} is neither a block device nor a file")
 
 
-def _file(word: str, path: str, access: _Access) -> Device:
+def _file(word: str, path: str, access: _Access, held: contextlib.ExitStack) -> Device:
     if access.wanted and not access.writable:
-        os.close(_open(path, os.O_RDWR))  # changes nothing, not even its times
-    descriptor = _open(path, os.O_RDWR if access.writable else os.O_RDONLY)
-    with _closing_on_error(descriptor):
-        facts = os.fstat(descriptor)
-        if facts.st_size == 0:
-            raise Refused(f"{path} is empty", "give it a size first: truncate -s SIZE FILE")
-        locks.hold(descriptor, path, writable=access.writable, wanted=access.wanted)
-        ground = ground_of(facts)
-        _refuse_loops(path, ground, access.wanted)
+        with contextlib.ExitStack() as glance:
+            _open(glance, path, os.O_RDWR)  # changes nothing, not even its times
+    descriptor = _open(held, path, os.O_RDWR if access.writable else os.O_RDONLY)
+    facts = os.fstat(descriptor)
+    if facts.st_size == 0:
+        raise Refused(f"{path} is empty", "give it a size first: truncate -s SIZE FILE")
+    locks.hold(descriptor, path, writable=access.writable, wanted=access.wanted)
+    ground = ground_of(facts)
+    _refuse_loops(path, ground, access.wanted)
     return Device(word, path, descriptor, facts.st_size, _FILE_SECTOR, "image file", ground)
 
 
-def _block(word: str, path: str, access: _Access) -> Device:
-    descriptor = _open(path, (os.O_RDWR if access.writable else os.O_RDONLY) | os.O_EXCL)
-    with _closing_on_error(descriptor):
-        if access.wanted and _ioctl_int(descriptor, _READ_ONLY):
-            raise Refused(f"{path} is read-only", "see: blockdev --getro")
-        size = os.lseek(descriptor, 0, os.SEEK_END)
-        if size == 0:
-            raise Refused(f"{path} has no medium (size 0)")
-        locks.hold(descriptor, path, writable=access.writable, wanted=access.wanted, patience=_UDEV)
-        ground = ground_of(os.fstat(descriptor))
-        _refuse_loops(path, ground, access.wanted)
-        sector = _ioctl_int(descriptor, _SECTOR_SIZE)
+def _block(word: str, path: str, access: _Access, held: contextlib.ExitStack) -> Device:
+    descriptor = _open(held, path, (os.O_RDWR if access.writable else os.O_RDONLY) | os.O_EXCL)
+    facts = os.fstat(descriptor)
+    held.enter_context(other_paths_held(word, facts.st_rdev))
+    if access.wanted and _ioctl_int(descriptor, _READ_ONLY):
+        raise Refused(f"{path} is read-only", "see: blockdev --getro")
+    size = os.lseek(descriptor, 0, os.SEEK_END)
+    if size == 0:
+        raise Refused(f"{path} has no medium (size 0)")
+    locks.hold(descriptor, path, writable=access.writable, wanted=access.wanted, patience=_UDEV)
+    ground = ground_of(facts)
+    _refuse_loops(path, ground, access.wanted)
+    sector = _ioctl_int(descriptor, _SECTOR_SIZE)
     return Device(word, path, descriptor, size, sector, _identity(path), ground)
 
 
-def _open(path: str, flags: int) -> int:
+def _open(held: contextlib.ExitStack, path: str, flags: int) -> int:
     try:
-        return os.open(path, flags | os.O_CLOEXEC)
+        return _kept(held, path, flags)
     except OSError as error:
         if error.errno == errno.EBUSY:
-            raise Refused(f"{path} is in use: {_user_of(path)}", _UNMOUNT) from None
+            what, hint = user_of(path)
+            raise Refused(f"{path} is in use: {what}", hint) from None
         if error.errno == errno.EROFS:
             raise Refused(f"{path} is read-only", "it can only be a source") from None
         raise Unavailable(f"{path}: {error.strerror}", privilege_hint(error)) from None
 
 
-_UNMOUNT = "unmount it first; a running system is cloned through an LVM snapshot"
+def _kept(held: contextlib.ExitStack, path: str, flags: int) -> int:
+    """An open descriptor that `held` closes: nothing that happens later can leave it open, and
+    with it a loop device that cannot be detached."""
+    with deferred():
+        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        held.callback(_closed, descriptor)
+    return descriptor
 
 
-@contextlib.contextmanager
-def _closing_on_error(descriptor: int) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
+def _closed(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # what is dead says so once more
         os.close(descriptor)
-        raise
 
 
 def _refuse_loops(path: str, ground: Ground, writable: bool) -> None:
@@ -299,27 +312,8 @@ def _ioctl_int(descriptor: int, request: int) -> int:
     return int(struct.unpack("i", fcntl.ioctl(descriptor, request, bytes(4)))[0])
 
 
-def _lsblk(path: str, columns: str) -> list[dict[str, object]]:
-    """lsblk's rows for `path` and what stands on it; none where it cannot say."""
-    try:
-        result = run("lsblk", "--json", "--list", "--output", columns, path, failure=Unavailable)
-        rows = json.loads(result.output)["blockdevices"]
-        return [row for row in rows if isinstance(row, dict)]
-    except (BsyncError, ValueError, KeyError):
-        return []
-
-
-def _user_of(path: str) -> str:
-    for row in _lsblk(path, "PATH,MOUNTPOINTS"):
-        points = row.get("mountpoints")
-        for point in points if isinstance(points, list) else []:
-            if point:
-                return f"{row.get('path')} is mounted on {point}"
-    return "mounted, or held by another program"
-
-
 def _identity(path: str) -> str:
-    rows = [row for row in _lsblk(path, "PATH,TYPE,MODEL,SERIAL") if row.get("path") == path]
+    rows = [row for row in rows_above(path, "PATH,TYPE,MODEL,SERIAL") if row.get("path") == path]
     facts = rows[0] if rows else {}
     serial = f"serial {facts['serial']}" if facts.get("serial") else ""
     words = [str(facts.get("model") or "").strip(), serial]

@@ -1,6 +1,7 @@
 """What a device stands on in the end: which bytes of which disk or file.
 
-Names lie (links, loop devices, partitions); device numbers, inodes and offsets do not.
+Names lie (links, loop devices, partitions); device numbers, inodes and offsets do not, but a disk
+that has several paths has a device number for each, and is known by its identity.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bsync.acquire.identity import fact, identity_of
 from bsync.acquire.loop import LoopStatus, status
 from bsync.errors import Unavailable
 from bsync.layout import Extent
@@ -69,7 +71,15 @@ def _block(rdev: int) -> Ground:
         loop = _status(folder.resolve())
         if loop is not None:
             return _below(loop)
-    return Ground(f"disk {os.major(rdev)}:{os.minor(rdev)}", Extent(0, _ENDLESS))
+    if fact(folder / "dm/uuid").startswith("mpath-"):
+        for path in sorted((folder / "slaves").glob("*/dev")):
+            return _block(_number(path))
+    return disk(identity_of(folder) or f"{os.major(rdev)}:{os.minor(rdev)}")
+
+
+def disk(name: str, size: int = _ENDLESS) -> Ground:
+    """A whole disk, by its identity."""
+    return Ground(f"disk {name}", Extent(0, size))
 
 
 def _status(folder: Path) -> LoopStatus | None:

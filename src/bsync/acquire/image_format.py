@@ -34,6 +34,7 @@ _SIGNATURES = (
     ("vpc", 0, b"conectix"),
     ("vdi", 64, b"\x7f\x10\xda\xbe"),
 )
+_GPT, _BLOCK_SIZES = b"EFI PART", (_SECTOR, 4096)  # UEFI specification, 5.3
 _VHD_FOOTER = b"conectix"  # a fixed VHD is a raw disk with a footer of one sector
 _VMDK_COMPRESSION = struct.Struct("<H")  # of a sparse extent's header, at 77: 0 none
 _NBD_SECONDS = 10  # for a server to answer at first
@@ -50,6 +51,13 @@ def detected(descriptor: int) -> str:
     if size > _SECTOR and os.pread(descriptor, len(_VHD_FOOTER), size - _SECTOR) == _VHD_FOOTER:
         return "vpc"
     return ""
+
+
+def block_size(descriptor: int) -> int:
+    """The block size in bytes of the disk that an image is of, which formats do not record: a
+    GPT's header stands in the second block."""
+    starts = [size for size in _BLOCK_SIZES if os.pread(descriptor, len(_GPT), size) == _GPT]
+    return starts[0] if starts else _SECTOR
 
 
 def refuse_format(path: str, descriptor: int) -> None:

@@ -60,6 +60,7 @@ class Lun:
     block_size: int
     read_only: bool
     name: str  # vendor and product
+    wwid: str = ""  # as the kernel would have it; see `identity`
 
 
 def chosen(locator: IscsiLun, credentials: Credentials | None) -> Lun:

@@ -23,6 +23,7 @@ _NORMAL_SESSION, _DIGEST_IF_WANTED = 2, 1  # enum iscsi_session_type, iscsi_head
 _DISK = 0  # peripheral device type: direct access block device
 _ALL_PAGES = 0x3F  # of MODE SENSE
 _WRITE_PROTECTED = 0x80  # of its device-specific parameter
+_IDENTIFICATION = 0x83  # the page of vital product data with a disk's names
 _SEVERAL = 16384  # bytes for the answers to REPORT LUNS
 
 # name: result, arguments after the context
@@ -62,6 +63,23 @@ class _Capacity(ctypes.Structure):
     _fields_: ClassVar = [
         ("last_block", c_uint64), ("block_size", c_uint32), ("protection", c_uint8 * 4),
         ("thin", c_uint8), ("zeroing", c_uint8), ("alignment", c_uint16),
+    ]  # fmt: skip
+
+
+class _Designator(ctypes.Structure):
+    """One name of a LUN, its target or its port; a list linked by the first field."""
+
+
+_Designator._fields_ = [
+    ("next", POINTER(_Designator)), ("protocol", c_int), ("code_set", c_int), ("piv", c_int),
+    ("association", c_int), ("kind", c_int), ("length", c_int), ("name", c_void_p),
+]  # fmt: skip
+
+
+class _Identification(ctypes.Structure):
+    _fields_: ClassVar = [
+        ("qualifier", c_int), ("type", c_int), ("page", c_int),
+        ("designators", POINTER(_Designator)),
     ]  # fmt: skip
 
 
@@ -105,7 +123,7 @@ class _Session:
             if inquiry is not None and inquiry.type == _DISK and inquiry.qualifier == 0:
                 names = (inquiry.vendor, inquiry.product)
                 name = " ".join(word.decode("ascii", "replace").strip() for word in names)
-                yield {"number": lun, "name": name, **self._disk(lun)}
+                yield {"number": lun, "name": name, "wwid": self._wwid(lun), **self._disk(lun)}
 
     def leave(self) -> None:
         self._call("iscsi_logout_sync")
@@ -130,6 +148,17 @@ class _Session:
             "read_only": mode is not None and bool(mode.specific & _WRITE_PROTECTED),
         }
 
+    def _wwid(self, lun: int) -> str:
+        page = self._ask(_Identification, "iscsi_inquiry_sync", lun, 1, _IDENTIFICATION, 255)
+        names = []
+        each = page.designators if page is not None else None
+        while each:
+            found = each.contents
+            if found.association == 0 and found.name and found.length > 0:
+                names.append((found.kind, ctypes.string_at(found.name, found.length)))
+            each = found.next
+        return wwid(names)
+
     def _ask(self, kind: Any, name: str, *arguments: int) -> Any:
         return self._answer(kind, self._call(name, *arguments))
 
@@ -150,6 +179,34 @@ class _Session:
 
     def _error(self) -> str:
         return bytes(self._call("iscsi_get_error") or b"").decode("utf-8", "replace")
+
+
+def wwid(names: list[tuple[int, bytes]]) -> str:
+    """The best of a LUN's names (type, value) as the kernel writes it: scsi_vpd_lun_id(), so that
+    a disk has the same one by either initiator."""
+    kind, value = max(names, key=_preference, default=(0, b""))
+    match kind:  # types of designators: SCSI name string, NAA, EUI-64, T10 vendor
+        case 8:
+            return value.split(b"\0")[0].decode("utf-8", "replace")
+        case 3:
+            return f"naa.{value.hex()}"
+        case 2:
+            return f"eui.{value.hex()}"
+        case 1:
+            return f"t10.{value.decode('ascii', 'replace')}"
+    return ""
+
+
+def _preference(name: tuple[int, bytes]) -> int:
+    kind, value = name
+    match kind:
+        case 8:
+            return 9
+        case 3:
+            return {6: 8, 5: 5, 4: 4, 2: 4, 3: 1}.get(value[0] >> 4, 0)
+        case 2:
+            return {16: 7, 12: 6, 8: 3}.get(len(value), 0)
+    return 1 if kind == 1 else 0
 
 
 def _loaded() -> ctypes.CDLL:

@@ -15,6 +15,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bsync.acquire.ground import Ground, disk
+from bsync.acquire.identity import all_paths_held, identity
 from bsync.acquire.iscsi_luns import Lun, chosen, explained, initiator, portal
 from bsync.acquire.open_iscsi import Credentials
 from bsync.acquire.storage_daemon import PASSWORD, Export, Node, exported
@@ -33,6 +35,7 @@ class Attached:
 
     export: Export
     lun: Lun
+    ground: Ground
 
 
 @contextlib.contextmanager
@@ -57,12 +60,15 @@ def attached(
     lun = chosen(locator, credentials)
     if (writable or wanted) and lun.read_only:
         raise Refused(f"{locator}: LUN {lun.number} is read-only", "it can only be a source")
+    name = identity(lun.wwid, locator.iqn, lun.number)
+    ground = disk(name, lun.size)
     with (
-        _reserved(ledger, locator, lun, writable=writable),
+        all_paths_held(str(locator), name),
+        reserved(ledger, str(locator), ground, writable),
         exported(ledger, _node(locator, lun, credentials), writable=writable,
                  patience=patience) as export,
     ):  # fmt: skip
-        yield Attached(export, lun)
+        yield Attached(export, lun, ground)
 
 
 def _node(locator: IscsiLun, lun: Lun, credentials: Credentials | None) -> Node:
@@ -83,15 +89,14 @@ def _node(locator: IscsiLun, lun: Lun, credentials: Credentials | None) -> Node:
 
 
 @contextlib.contextmanager
-def _reserved(ledger: Ledger, locator: IscsiLun, lun: Lun, *, writable: bool) -> Iterator[None]:
-    """Keep the LUN from other runs of this machine, and from being both sides of ours: targets
-    let any number of initiators write.
+def reserved(ledger: Ledger, word: str, ground: Ground, writable: bool) -> Iterator[None]:
+    """Keep the disk from other runs of this machine, by whichever initiator,
+    and from being both sides of ours: targets let any number of initiators write.
 
-    The lock is one byte of the file that all runs share, its place made from the LUN's name:
+    The lock is one byte of the file that all runs share, its place made from the disk's identity:
     it goes with the descriptor, and leaves nothing behind.
     """
-    name = f"iscsi {locator.iqn} {lun.number}".encode()
-    place = int.from_bytes(hashlib.sha256(name).digest()[:7], "big")
+    place = int.from_bytes(hashlib.sha256(ground.storage.encode()).digest()[:7], "big")
     descriptor = os.open(ledger.directory.parent / LOCK, os.O_RDWR | os.O_CLOEXEC)
     try:
         kind = fcntl.F_WRLCK if writable else fcntl.F_RDLCK
@@ -100,7 +105,7 @@ def _reserved(ledger: Ledger, locator: IscsiLun, lun: Lun, *, writable: bool) ->
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
         except OSError:
             raise Refused(
-                f"{locator} is in use by bsync", "source and destination must be different disks"
+                f"{word} is in use by bsync", "source and destination must be different disks"
             ) from None
         yield
     finally:

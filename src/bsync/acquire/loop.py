@@ -53,6 +53,7 @@ class Over:
     backing: int  # file descriptor
     extent: Extent
     writable: bool
+    block_size: int = 512  # bytes, of the device's blocks
     direct: bool = True  # with direct I/O, so that nothing is cached twice
 
 
@@ -119,7 +120,7 @@ class Loop:
         info = _INFO.pack(
             0, 0, 0, extent.start, extent.size, 0, 0, 0, flags, reference, b"", b"", 0, 0
         )
-        config = struct.pack("=II", self._over.backing, 0) + info + bytes(64)
+        config = struct.pack("=II", self._over.backing, self._over.block_size) + info + bytes(64)
         try:
             self._held = os.open(self.device, os.O_RDWR if self._over.writable else os.O_RDONLY)
             fcntl.ioctl(self._held, _CONFIGURE, config)

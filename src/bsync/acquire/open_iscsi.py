@@ -11,6 +11,7 @@ Interface: iscsiadm(8), and /sys/class/iscsi_session as the kernel's scsi_transp
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -21,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from bsync.acquire.holders import user_of
+from bsync.acquire.identity import fact as _fact
 from bsync.acquire.watchdog import PATIENCE
 from bsync.errors import CopyFailed, Refused, Unavailable, Unreleased
 from bsync.ledger import Facts, Ledger
@@ -179,10 +182,32 @@ class Session:
             raise Unavailable(f"{self.portal}: {what} ({self.iqn})", hint)
 
     def _logout(self, *, record: bool) -> None:
-        if self.find() is not None:
-            self._iscsiadm("--logout", failure=Unreleased)
+        """Log out, but never with a disk that somebody uses by now: nobody can begin to in the
+        middle of it either."""
+        with contextlib.ExitStack() as held:
+            for disk in _disks(self)[0]:
+                held.enter_context(self._unused(disk))
+            if self.find() is not None:
+                self._iscsiadm("--logout", failure=Unreleased)
         if record and self._record() is not None:
             self._iscsiadm("--op", "delete", failure=Unreleased)
+
+    @contextlib.contextmanager
+    def _unused(self, disk: Disk) -> Iterator[None]:
+        """Keep the disk to the end of the block.  Raises `Unreleased` where it is in use."""
+        try:
+            descriptor = os.open(disk.path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise Unreleased(
+                    f"still logged in to {self.iqn}: {disk.path} is in use: {user_of(disk.path)[0]}"
+                ) from None
+            descriptor = -1  # a path that is dead is nobody's
+        try:
+            yield
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
 
     def _iscsiadm(
         self,
@@ -312,12 +337,6 @@ def _chap(credentials: Credentials) -> dict[str, str]:
         settings[f"{auth}.username_in"] = credentials.target_user
         settings[f"{auth}.password_in"] = credentials.target_password
     return settings
-
-
-def _fact(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        return path.read_text().strip()
-    return ""
 
 
 def _opened(path: str) -> int:

@@ -132,6 +132,7 @@ def _lun(
             block.opened(
                 DevicePath(path), writable=role.writable, wanted=role.wanted, apart_from=apart_from
             ) as device,
+            iscsi_user.reserved(means.ledger, str(locator), device.ground, role.writable),
         ):
             yield replace(device, word=str(locator))
         return
@@ -139,13 +140,9 @@ def _lun(
         means.ledger, locator, credentials, writable=role.writable, wanted=role.wanted
     ) as found:
         what = f"LUN {found.lun.number}, {found.lun.name}".rstrip(", ")
-        ground = Ground(f"iscsi {locator.iqn} {found.lun.number}", Extent(0, found.lun.size))
-        block.refuse_overlap(apart_from, str(locator), ground)
-        with _buffered(found.export, role.writable, means) as device:
-            yield replace(
-                device, word=str(locator), description=what, ground=ground,
-                sector_size=found.lun.block_size,
-            )  # fmt: skip
+        block.refuse_overlap(apart_from, str(locator), found.ground)
+        with _buffered(found.export, role.writable, means, found.lun.block_size) as device:
+            yield replace(device, word=str(locator), description=what, ground=found.ground)
 
 
 @contextlib.contextmanager
@@ -171,8 +168,11 @@ def _export(
 
 
 @contextlib.contextmanager
-def _buffered(export: Export, writable: bool, means: Means) -> Iterator[Device]:
-    """A loop device over the whole of an exported file.
+def _buffered(
+    export: Export, writable: bool, means: Means, block_size: int = 0
+) -> Iterator[Device]:
+    """A loop device over the whole of an exported file, with blocks as large as those of what is
+    exported; 0: nothing says how large they are, but a table.
 
     Never with direct I/O where it is written: see `storage_daemon`.  What stands on this loop
     device may have it.
@@ -184,11 +184,13 @@ def _buffered(export: Export, writable: bool, means: Means) -> Iterator[Device]:
         raise Unavailable(f"{path}: {error.strerror}") from None
     try:
         extent = Extent(0, os.fstat(backing).st_size)
-        over = Over(backing, extent, writable, direct=not writable)
+        unit = block_size or image_format.block_size(backing)
+        over = Over(backing, extent, writable, unit, direct=not writable)
         with (
             loop.attached(means.ledger, over) as attached,
             block.opened(DevicePath(attached.device), writable=writable) as opened_device,
         ):
+            export.watch(attached.device)
             yield replace(opened_device, shortcut=export.shortcut)
     finally:
         with contextlib.suppress(OSError):  # a dead export says so even when it is closed

@@ -72,6 +72,7 @@ class Export:
 
     path: Path
     shortcut: Shortcut | None
+    watch: Callable[[str], None]  # to be told of a loop device over it
 
 
 class StorageDaemon:
@@ -238,7 +239,7 @@ def exported(
     with ledger.holding(daemon):
         watchdog = Watchdog(daemon.target, patience, daemon.kill)
         with _explained(node, daemon, watchdog), watchdog.watching():
-            yield Export(Path(daemon.target), daemon.shortcut)
+            yield Export(Path(daemon.target), daemon.shortcut, watchdog.watch)
             if writable:
                 _flush(daemon.target)
 

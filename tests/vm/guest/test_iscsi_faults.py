@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A target that goes away while bytes are on their way to it, through the kernel's initiator."""
+"""Through the kernel's initiator: a target that goes away while bytes are on their way to it, one
+that is reached by two portals, and a disk that is wanted by others."""
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 
 import pytest
 import targets
-from lab import MIB, Run
+from lab import MIB, Run, digest
 from midcopy import Copy, as_it_goes, material, struck
 from rig import Rig, footprint
-from targets import Lun, TgtTarget, served
+from small_disks import BARE_SIZE, bare
+from targets import LioTarget, Lun, TgtTarget, served
 
 WAYS = pytest.mark.parametrize(
     "way",
@@ -89,3 +93,53 @@ def test_a_target_that_never_returns(rig: Rig, way: str) -> None:
         target.up()
         rig.bsync(copy.material.image, target.url())
     assert_whole(rig, copy)
+
+
+# --- two portals --------------------------------------------------------------------------------
+
+
+def portal(target: TgtTarget | LioTarget, host: int) -> str:
+    """The locator of the only disk by another of the target's addresses."""
+    return target.url().replace("0.0.0.0", f"127.0.0.{host}")
+
+
+@pytest.mark.parametrize("kind", [TgtTarget, LioTarget])
+def test_a_disk_is_the_same_by_two_portals(rig: Rig, kind: type[TgtTarget | LioTarget]) -> None:
+    lun, other = bare(rig, name="lun.img"), bare(rig)
+    before = digest(lun)
+    with served(kind([Lun(lun)], address="0.0.0.0")) as target:
+        said = rig.bsync("--yes", portal(target, 1), portal(target, 2), status=3).err
+        assert "are the same storage" in said
+        assert_logged_out(rig)
+        with rig.logged_in(target) as disks:
+            with rig.mounted_device(disks[target.number(0)], options="ro"):
+                said = rig.bsync("--yes", other, portal(target, 2), status=3).err
+                assert "is the same disk" in said
+                assert "is mounted on" in said
+            rig.bsync("verify", lun, portal(target, 2))
+    assert digest(lun) == before
+
+
+# --- a disk that others want --------------------------------------------------------------------
+
+
+def test_nobody_gets_a_disk_that_is_about_to_go(rig: Rig) -> None:
+    """An automounter that is quick has it before the logout, and then there is none."""
+    source, lun, seen = bare(rig), rig.image("lun.img", BARE_SIZE), rig.folder / "mounted"
+    mount = "mount $(ls -d /sys/class/iscsi_session/*/device/target*/*/block/* | sed s,.*/,/dev/,)"
+    with served(TgtTarget([Lun(lun)])) as target:
+        rig.stand_in("iscsiadm", f"{mount} /mnt && touch {seen}", when="--logout")
+        rig.bsync(source, target.url())
+        assert not seen.exists()
+        (rig.programs / "iscsiadm").unlink()
+        rig.faulty("after-step", 1, "KILL", source, target.url())
+        (path,) = targets.session_disks(target.iqn).values()
+        user = os.open(path, os.O_RDONLY | os.O_EXCL)
+        try:
+            assert f"{path} is in use" in rig.bsync("recover", status=7).err
+            assert footprint()["iSCSI session"] == {target.iqn}
+            assert Path(path).is_block_device()
+        finally:
+            os.close(user)
+        rig.bsync("recover")
+        assert_logged_out(rig)
