@@ -42,10 +42,18 @@ relative.
 .BI iscsi:// \\fR[\\fPUSER @\\fR]\\fPPORTAL\\fR[\\fP: PORT\\fR]\\fP / IQN\\fR[\\fP/ LUN\\fR]\\fP
 A LUN of an iSCSI target; without LUN the only disk that the target has.
 The password comes from
-.BR --password-file ,
+.B --source-password-file
+or
+.BR --destination-password-file ,
 from
-.B BSYNC_ISCSI_PASSWORD
-in the environment, or from a prompt.
+.BR --password-file ,
+from the credentials
+.B bsync.source-password
+or
+.BR bsync.destination-password ,
+or
+.BR bsync.password ,
+that systemd passes (LoadCredential=), from the environment, or from a prompt, in this order.
 .TP
 .BI lvm+snapshot:// VG / LV
 A logical volume.
@@ -100,7 +108,13 @@ _ENVIRONMENT = """\
 If set, print a traceback on internal errors.
 .TP
 .B BSYNC_ISCSI_PASSWORD
-The password for iSCSI, where no file is given.
+The password for iSCSI, where neither a file nor a credential has it.
+.TP
+.BR BSYNC_ISCSI_SOURCE_PASSWORD ", " BSYNC_ISCSI_DESTINATION_PASSWORD
+The same for SRC or DEST alone; comes first.
+.TP
+.B CREDENTIALS_DIRECTORY
+Where systemd puts a service's credentials.
 .TP
 .B BSYNC_RUNTIME_DIR
 Where ledgers and mount points are kept, instead of

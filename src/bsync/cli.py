@@ -99,7 +99,7 @@ def _acquiring(function: _Command) -> _Command:
         "--password-file",
         type=click.Path(),
         metavar="FILE",
-        help="Password for iSCSI: the file's first line; a second one, USER:PASSWORD, is the "
+        help="CHAP password for iSCSI: the file's first line; a second one, USER:PASSWORD, is the "
         "target's (mutual CHAP).",
     )
     size = click.option(
@@ -109,6 +109,15 @@ def _acquiring(function: _Command) -> _Command:
         help="Copy-on-write space of the temporary LVM snapshot.",
     )
     return password(size(function))
+
+
+def _sided(function: _Command) -> _Command:
+    """What a side may need for itself."""
+    for side, name in (("destination", "DEST"), ("source", "SRC")):
+        text = f"Password for {name} alone, in place of --password-file."
+        option = f"--{side}-password-file"
+        function = click.option(option, type=click.Path(), metavar="FILE", help=text)(function)
+    return function
 
 
 def _planning(function: _Command) -> _Command:
@@ -145,7 +154,7 @@ def _planning(function: _Command) -> _Command:
     )
     for option in reversed(options):
         function = option(function)
-    return _acquiring(function)
+    return _acquiring(_sided(function))
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)
@@ -205,6 +214,7 @@ def plan(src: str, dest: str, as_json: bool, **shape: Any) -> None:
 @_both
 @click.option("--files", is_flag=True, help="Compare the trees, file by file, in any case.")
 @_acquiring
+@_sided
 @_json
 def verify(src: str, dest: str, files: bool, as_json: bool, **means: Any) -> None:
     """Compare DEST with SRC in everything, and change nothing.
@@ -255,6 +265,8 @@ def _request(
     create: int | None = None,
     snapshot_size: int | None = None,
     password_file: str | None = None,
+    source_password_file: str | None = None,
+    destination_password_file: str | None = None,
     no_grow: bool = False,
     trees: bool = False,
     **options: Any,
@@ -264,7 +276,17 @@ def _request(
 
     shape = Options(**options, grow=not no_grow)
     size = snapshot_size or 0
-    return Request(src, dest, shape, create or 0, size, password_file or "", trees)
+    return Request(
+        src,
+        dest,
+        shape,
+        create or 0,
+        size,
+        password_file or "",
+        source_password_file or "",
+        destination_password_file or "",
+        trees,
+    )
 
 
 def _confirmed(plan: Plan) -> bool:

@@ -33,9 +33,10 @@ NBD_PORT = 10809
 IMAGE_FORMATS = ("qcow2", "vmdk", "vhdx", "vpc", "vdi")  # QEMU's names of them
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9._-]+)?")
+# As lenient as initiators are: real arrays have capitals, underscores and several colons.
 _TARGET_NAME = re.compile(
-    r"iqn\.[0-9]{4}-[0-9]{2}\.[a-z0-9.-]+(:[a-z0-9.:_-]+)?|eui\.[0-9a-f]{16}"
-    r"|naa\.([0-9a-f]{16}|[0-9a-f]{32})"
+    r"iqn\.[0-9]{4}-[0-9]{2}\.[^\s/@]+|eui\.[0-9a-f]{16}|naa\.([0-9a-f]{16}|[0-9a-f]{32})",
+    re.IGNORECASE,
 )
 _LVM_NAME = re.compile(r"(?!\.\.?$)[A-Za-z0-9+_.][A-Za-z0-9+_.-]*")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
@@ -193,8 +194,11 @@ def _iscsi(word: str, rest: str) -> IscsiLun:
     address, _, path = address.partition("/")
     portal, port = _address(word, address, ISCSI_PORT)
     iqn, slash, lun = path.partition("/")
-    iqn = iqn.lower()
-    if len(iqn) > 223 or not _TARGET_NAME.fullmatch(iqn):
+    if (
+        len(iqn.encode(errors="surrogateescape")) > 223
+        or not iqn.isprintable()
+        or not _TARGET_NAME.fullmatch(iqn)
+    ):
         raise Usage(
             f"{word}: {iqn or 'nothing'} is not an iSCSI target name",
             "write iscsi://PORTAL[:PORT]/IQN, with an IQN such as iqn.2004-10.org.example:disk",

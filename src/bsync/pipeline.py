@@ -36,7 +36,9 @@ class Request:
     options: Options
     create: int = 0  # bytes of an image file to make; 0: it exists
     snapshot_size: int = 0  # bytes of a classic LVM snapshot; 0: the default
-    password_file: str = ""  # for iSCSI; see `passwords`
+    password_file: str = ""  # for iSCSI, of both sides; see `passwords`
+    source_password_file: str = ""
+    destination_password_file: str = ""
     trees: bool = False  # a verification is to compare trees in any case
 
 
@@ -92,7 +94,7 @@ def inspect(request: Request, emit: Emit) -> Side:
     """What is on the source."""
     with (
         _ledger_if_needed(request.source) as ledger,
-        opened(parse(request.source), Role.SIGHT, _means(request, ledger, emit)) as device,
+        opened(parse(request.source), Role.SIGHT, _means(request, ledger, emit)[0]) as device,
     ):
         return survey(device)
 
@@ -111,22 +113,28 @@ def _devices(
 ) -> Iterator[tuple[Device, Device]]:
     """Both devices, open; the words are all read before either is touched."""
     here, there = parse(request.source), parse(request.destination)
-    means = _means(request, ledger, emit)
+    ours, theirs = _means(request, ledger, emit)
     with (
-        opened(here, Role.SOURCE, means) as source,
-        opened(there, role, means, apart_from=source) as destination,
+        opened(here, Role.SOURCE, ours) as source,
+        opened(there, role, theirs, apart_from=source) as destination,
     ):
         yield source, destination
 
 
-def _means(request: Request, ledger: ledgers.Ledger, emit: Emit) -> Means:
-    return Means(
-        ledger,
-        lambda text: emit(Noticed(text)),
-        passwords.provider(request.password_file),
-        request.snapshot_size,
-        request.create,
+def _means(request: Request, ledger: ledgers.Ledger, emit: Emit) -> tuple[Means, Means]:
+    """Those for the source, and those for the destination."""
+    files = (request.source_password_file, request.destination_password_file)
+    source, destination = (
+        Means(
+            ledger,
+            lambda text: emit(Noticed(text)),
+            passwords.provider(side, file, request.password_file),
+            request.snapshot_size,
+            request.create,
+        )
+        for side, file in zip(passwords.SIDES, files, strict=True)
     )
+    return source, destination
 
 
 def _survey(device: Device, ledger: ledgers.Ledger) -> Side:

@@ -48,12 +48,13 @@ class Target:
     port: int = field(default_factory=free_port)
     address: str = "127.0.0.1"  # as in a locator: IPv6 in brackets
     block_size: int = 512  # bytes
+    iqn: str = IQN
     _process: subprocess.Popen[bytes] | None = None
 
     @property
     def word(self) -> str:
         user = f"{self.user}@" if self.user else ""
-        return f"iscsi://{user}{self.address}:{self.port}/{IQN}"
+        return f"iscsi://{user}{self.address}:{self.port}/{self.iqn}"
 
     def start(self) -> None:
         """Start tgtd, and tell it all."""
@@ -64,7 +65,7 @@ class Target:
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
         wait_until(lambda: self._tell("sys", "show", ok=False), lambda: "tgtd does not start")
-        self._tell("target", "new", "--targetname", IQN)
+        self._tell("target", "new", "--targetname", self.iqn)
         for lun, path in self.luns.items():
             store = ("--backing-store", str(path), "--blocksize", str(self.block_size))
             self._tell("logicalunit", "new", "--lun", str(lun), *store)
@@ -100,13 +101,13 @@ class Target:
 @contextlib.contextmanager
 def serving(
     *images: Path, read_only: bool = False, user: str = "", password: str = "",
-    address: str = "127.0.0.1", block_size: int = 512,
+    address: str = "127.0.0.1", block_size: int = 512, iqn: str = IQN,
 ) -> Iterator[Target]:  # fmt: skip
     """A target with the images as its LUNs, from 1 on."""
     folder = Path(tempfile.mkdtemp(prefix="tgt-"))
     luns = dict(enumerate(images, 1))
     target = Target(
-        folder, luns, read_only, user, password, address=address, block_size=block_size
+        folder, luns, read_only, user, password, address=address, block_size=block_size, iqn=iqn
     )  # fmt: skip
     try:
         target.start()

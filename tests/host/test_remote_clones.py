@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from disks import assert_clone, fill, random_boot
 from lab import MIB, Lab, Part, Run, call, digest, wait_until
-from loopback_target import free_port, serving
+from loopback_target import IQN, free_port, serving
 from midcopy import daemons
 from small_disks import bare, disk
 
@@ -99,6 +99,27 @@ def test_the_password_of_a_lun(lab: Lab) -> None:
         assert len(run.err.splitlines()) == 2
         del lab.environment["BSYNC_ISCSI_PASSWORD"]
         assert "needs a password" in lab.bsync(source, target.word, status=4).err
+
+
+@pytest.mark.parametrize("way", ["files", "credentials", "environment"])
+def test_two_targets_with_two_passwords(lab: Lab, way: str) -> None:
+    luns = bare(lab), lab.image("lun", 64 * MIB)
+    secrets = {"source": "correct-horse-1", "destination": "battery-staple-2"}
+    words: list[str | Path] = []
+    for side, secret in secrets.items():
+        file = lab.folder / f"bsync.{side}-password"
+        file.write_text(secret)
+        if way == "files":
+            words += [f"--{side}-password-file", file]
+        elif way == "credentials":
+            lab.environment["CREDENTIALS_DIRECTORY"] = str(lab.folder)
+        else:
+            lab.environment[f"BSYNC_ISCSI_{side.upper()}_PASSWORD"] = secret
+    with (
+        serving(luns[0], user="one", password=secrets["source"]) as source,
+        serving(luns[1], user="other", password=secrets["destination"], iqn=f"{IQN}2") as target,
+    ):
+        lab.bsync("plan", *words, source.word, target.word)
 
 
 def test_a_lun_is_not_cloned_onto_itself(lab: Lab) -> None:

@@ -45,7 +45,12 @@ GOOD: list[tuple[str, Locator]] = [
     (f"iscsi://me@host/{IQN}", IscsiLun("host", IQN, user="me")),
     (f"iscsi://a%40b%3ac%2Fd@host/{IQN}/1", IscsiLun("host", IQN, lun=1, user="a@b:c/d")),
     (f"iscsi://j%C3%BCrg@[::1]:1/{IQN}", IscsiLun("::1", IQN, 1, user="jürg")),
-    ("iscsi://h/IQN.2004-10.ORG.example:Disk", IscsiLun("h", IQN)),
+    *((f"iscsi://h/{name}/2", IscsiLun("h", name, lun=2)) for name in (
+        "iqn.2000-01.com.synology:DS923.Target-1", "iqn.2004-04.com.qnap:ts-453be:iscsi.vm_1.0aB",
+        "iqn.1992-08.com.netapp:sn.4F2e:vs.3", "IQN.2004-10.ORG.example:Disk",
+        "iqn.2001-05.com.x_y", "iqn.2003-01.org.example:größe", "EUI.02004567A425678D",
+        "naa.52004567BA64678D",
+    )),
     ("iscsi://h/eui.02004567a425678d/16383", IscsiLun("h", "eui.02004567a425678d", lun=16383)),
     ("iscsi://h/naa.52004567ba64678d", IscsiLun("h", "naa.52004567ba64678d")),
     ("iscsi://a.b-c_d.example.:65535/iqn.2001-04.com.x", IscsiLun(

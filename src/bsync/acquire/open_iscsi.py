@@ -151,9 +151,9 @@ class Session:
         """The session in sysfs, whoever opened it."""
         for session in sorted(_SESSIONS.glob("session*")):
             connection = _CONNECTIONS / f"{session.name.replace('session', 'connection')}:0"
-            here = (_fact(session / "targetname"), _fact(connection / "persistent_address"))
+            here = (_fact(session / "targetname").lower(), _fact(connection / "persistent_address"))
             if (*here, _fact(connection / "persistent_port")) == (
-                self.iqn,
+                self.iqn.lower(),
                 self.address,
                 str(self.port),
             ):
