@@ -44,7 +44,7 @@ class Size(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 def _show_help(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     """Click's own way ends with an error where the output cannot be written."""
     if wanted and not ctx.resilient_parsing:
-        say(ctx.get_help())
+        say(*ctx.get_help().split("\n"))
         ctx.exit()
 
 
@@ -240,7 +240,8 @@ def inspect(src: str, as_json: bool, **means: Any) -> None:
 
     with reporting(as_json=as_json) as reporter:
         side = pipeline.inspect(_request(src, **means), reporter.emit)
-        say(json.dumps(explain.side_data(side)) if as_json else explain.layout_text(side))
+        text = json.dumps(explain.side_data(side)) if as_json else explain.layout_text(side)
+        say(*text.split("\n"))
 
 
 @main.command()

@@ -114,6 +114,7 @@ _LIMITS = {
         "raise the limit on them (ulimit -u), or on memory (ulimit -v)",
     ),
     errno.ENOMEM: ("not enough memory", "free some, or raise the limit: ulimit -v"),
+    errno.EUCLEAN: ("the filesystem is damaged", "run e2fsck -f on it"),
     errno.EFBIG: ("a file may not be as large as this", "raise the limit: ulimit -f"),
 }
 

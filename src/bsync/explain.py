@@ -37,7 +37,7 @@ from bsync.plan.steps import (
     WriteBoot,
     WriteTable,
 )
-from bsync.units import size_text
+from bsync.units import printable, size_text
 
 
 def title(step: Step) -> str:
@@ -111,7 +111,7 @@ def plan_text(plan: Plan) -> str:
     lines += [f"note: {note}" for note in plan.notes]
     if plan.destroys:
         lines += ["", "This will destroy:", *(f"  {what}" for what in plan.destroys)]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _step_line(number: int, step: Step) -> str:
@@ -127,7 +127,7 @@ def _amount(step: Copying) -> str:
 
 def layout_text(side: Side) -> str:
     """What is on a device, for people."""
-    return "\n".join(_side_lines("device", side))
+    return "\n".join(map(printable, _side_lines("device", side)))
 
 
 def _side_lines(role: str, side: Side) -> Iterable[str]:

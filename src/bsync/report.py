@@ -27,7 +27,7 @@ from bsync.events import (
 from bsync.explain import plan_data, plan_text, title
 from bsync.plan.steps import Copying, Plan
 from bsync.say import say, say_error
-from bsync.units import size_text
+from bsync.units import printable, size_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -58,7 +58,7 @@ class PlainReporter:
     def emit(self, event: Event) -> None:
         match event:
             case Planned(plan=plan):
-                self._say(f"{plan_text(plan)}\n")
+                self._say(*plan_text(plan).split("\n"), "")
             case StepStarted(title=text, total=total):
                 self._total = total
                 self._say(f"{text} ...")
@@ -80,9 +80,9 @@ class PlainReporter:
     def close(self) -> None:
         pass
 
-    def _say(self, text: str) -> None:
+    def _say(self, *lines: str) -> None:
         self._spoke = time.monotonic()
-        say(text)
+        say(*lines)
 
 
 class TerminalReporter(PlainReporter):
@@ -129,14 +129,14 @@ class TerminalReporter(PlainReporter):
         for index, step in enumerate(self._plan.steps):
             if isinstance(step, Copying):
                 self._tasks[index] = self._progress.add_task(
-                    _short(title(step), self._progress.console.width - _FIGURES),
+                    _short(printable(title(step)), self._progress.console.width - _FIGURES),
                     total=step.cost, start=False,
                 )  # fmt: skip
         self._progress.start()
 
     def _begin(self, index: int, text: str) -> None:
         assert self._progress is not None
-        self._progress.console.print(f"{text} ...", markup=False, highlight=False)
+        self._progress.console.print(f"{printable(text)} ...", markup=False, highlight=False)
         if index in self._tasks:
             self._progress.start_task(self._tasks[index])
 
@@ -146,7 +146,7 @@ class TerminalReporter(PlainReporter):
         total = self._progress.tasks[task].total
         self._progress.update(task, completed=total)
         self._progress.stop_task(task)
-        self._progress.console.print(f"  {said}", markup=False, highlight=False)
+        self._progress.console.print(f"  {printable(said)}", markup=False, highlight=False)
 
 
 def _short(text: str, width: int) -> str:

@@ -8,6 +8,7 @@ bsync (`setpriv --pdeathsig`), however and whenever bsync dies.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -101,7 +102,7 @@ def run(
         errors.seek(0)
         result = Completed(status, output, errors.read().decode("utf-8", "replace"))
     if result.status == _LOST or result.status not in ok:
-        raise failure(_account(argv[0], result))
+        raise failure(_account(argv[0], result), _hint(result))
     return result
 
 
@@ -260,6 +261,12 @@ def _end(child: _Child) -> None:
             child.wait(_GRACE)
         os.killpg(child.pid, signal.SIGKILL)  # the child itself, or what it left behind
     child.wait()
+
+
+def _hint(result: Completed) -> str:
+    """What to do where the kernel found a filesystem damaged (EUCLEAN)."""
+    damaged = os.strerror(errno.EUCLEAN) in result.errors
+    return "the filesystem is damaged: run e2fsck -f on it" if damaged else ""
 
 
 def _account(program: str, result: Completed) -> str:

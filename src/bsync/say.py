@@ -6,24 +6,18 @@ import contextlib
 import sys
 
 from bsync.errors import BsyncError
+from bsync.units import printable
 
 
-def say(text: str, *, error: bool = False) -> None:
-    """One line of output, whole or not at all."""
+def say(*lines: str, error: bool = False) -> None:
+    """Lines of output, whole or not at all.  What a name or a label from a disk says can neither
+    steer the terminal nor break a line."""
     stream = sys.stderr if error else sys.stdout
     encoding = getattr(stream, "encoding", None) or "utf-8"
     with contextlib.suppress(OSError, ValueError):
-        print(_readable(text, encoding), file=stream, flush=True)
-
-
-def _readable(text: str, encoding: str) -> str:
-    """What a name or a label from a disk says must not be able to steer the terminal."""
-    shown = "".join(c if c.isprintable() or c in "\n\t" else _escaped(c) for c in text)
-    return shown.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        text = "\n".join(map(printable, lines))
+        shown = text.encode(encoding, "backslashreplace").decode(encoding)
+        print(shown, file=stream, flush=True)
 
 
 def say_error(error: BsyncError) -> None:

@@ -48,3 +48,12 @@ def parse_size(text: str) -> int:
 def count_text(number: int, noun: str) -> str:
     """`1 file`, `2 files`, `1,234 files`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def printable(text: str) -> str:
+    """`text` in one line, with escapes for what a terminal would obey or not show."""
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

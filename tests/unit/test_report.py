@@ -55,7 +55,7 @@ def test_lines_for_people(make: Callable[[], Reporter], capsys: Capture) -> None
     assert "This will destroy" not in out
     assert "partition 1: make ext4" in out + err
     assert "done: 5 files, 1000 bytes transferred" in out
-    assert "something \\udcff\\x1b[2J\nelse" in out
+    assert "something \\udcff\\x1b[2J\\nelse" in out
     assert "bsync: not so\n       do this\n" in err
 
 
@@ -150,6 +150,11 @@ def test_an_encoding_that_knows_few_characters(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
     say("größer \udcff \u2028")
     assert raw.getvalue() == b"gr\\xf6\\xdfer \\udcff \\u2028\n"
+
+
+def test_what_stands_in_a_line_does_not_break_it(capsys: Capture) -> None:
+    say("one\n\ttwo\x1b[A\u202e", "", "three")
+    assert capsys.readouterr().out == "one\\n\\ttwo\\x1b[A\\u202e\n\nthree\n"
 
 
 @pytest.mark.parametrize("as_json", [False, True])
