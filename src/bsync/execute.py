@@ -49,6 +49,8 @@ from bsync.units import count_text, size_text
 
 Advance = Callable[[int], None]
 
+_ANEW = "wipe it (wipefs -a) and run again to recreate it"
+
 
 @dataclass(frozen=True)
 class Context:
@@ -255,18 +257,31 @@ def _repair(device: str, step: MarkFilesystem) -> None:
     except CopyFailed as error:
         raise CopyFailed(
             f"{step.place.at_destination} is damaged: {error.message}",
-            "wipe it (wipefs -a) and run again to recreate it",
+            _ANEW,
         ) from None
 
 
 def _grow_ext(step: GrowExt, context: Context) -> None:
-    """Grow it; a run that is killed meanwhile leaves what nobody need repair."""
+    """Grow it; a run that is killed meanwhile, or fails, leaves what is made anew."""
     beginning = context.destination.read(step.place.destination.start, len(SECTOR))
     with _target(context, step.place.destination) as device:
         run("e2fsck", "-f", "-p", device, ok=(0, 1))
         overwrite_start(device, SECTOR)
         run("resize2fs", device, str(step.blocks))
+        _check_grown(device, step)
         overwrite_start(device, beginning)
+
+
+def _check_grown(device: str, step: GrowExt | CompleteBlocks) -> None:
+    """What resize2fs made is only called complete if e2fsck finds nothing wrong in it."""
+    by_blocks = isinstance(step, CompleteBlocks)
+    try:
+        run("e2fsck", "-f", "-n", device)
+    except CopyFailed as error:
+        raise CopyFailed(
+            f"{step.place.at_destination} is damaged after growing: {error.message}",
+            "--no-grow leaves it as large as its source" if by_blocks else _ANEW,
+        ) from None
 
 
 def _complete(step: CompleteFilesystem, context: Context) -> None:
@@ -329,7 +344,7 @@ def _mark_blocks(step: MarkBlocks, context: Context) -> str:
         with _target(context, step.place.destination) as device:
             _wipe(device)
             _discard(device)
-    copier.begin()
+    copier.begin(always=step.always)
     return "nothing differs" if copier.idle else "done"
 
 
@@ -346,9 +361,10 @@ def _complete_blocks(step: CompleteBlocks, context: Context) -> None:
         present = found_at(device, step.source)
         if renamed := present.uuid != mark.marker_uuid(step.source.uuid):
             run(*kind_of(step.source).marking(step.source, present, device))
-        run("resize2fs", "-f", device)
+        run("resize2fs", "-f", device, str(step.grow))
         if renamed:  # with uninit_bg: the UUID is in every checksum, so that tune2fs changes it
             run("tune2fs", "-U", step.source.uuid, device)
+        _check_grown(device, step)
     copier.complete_grown()
 
 

@@ -88,10 +88,9 @@ def _blocks_title(step: MarkBlocks | CopyBlocks | CompleteBlocks) -> str:
     match step:
         case MarkBlocks(way=Way.FRESH):
             return f"{name}: wipe signatures, mark as incomplete"
-        case MarkBlocks(way=Way.COMPARE):
-            return f"{name}: mark as incomplete"
-        case MarkBlocks():
-            return f"{name}: mark as incomplete if it differs"
+        case MarkBlocks(way=way, always=always):
+            if_needed = "" if always or way is Way.COMPARE else " if it differs"
+            return f"{name}: mark as incomplete{if_needed}"
         case CopyBlocks(source=source, fresh=fresh):
             return f"{name}: {'copy' if fresh else 'synchronise'} {describe(source)}"
         case CompleteBlocks(grow=grow):

@@ -93,8 +93,8 @@ def _programs(step: Step) -> set[str]:
     match step:
         case MakeFilesystem() | MarkFilesystem():
             own = kind_of(step.source).PROGRAMS
-        case CompleteBlocks(grow=True):
-            own = ("resize2fs", "tune2fs")
+        case CompleteBlocks(grow=blocks) if blocks:
+            own = ("resize2fs", "tune2fs", "e2fsck")
         case CopyRaw(usage=Usage(), fresh=True):
             own = ("wipefs", "blkdiscard")
     return {*_PROGRAMS.get(type(step), ()), *own}

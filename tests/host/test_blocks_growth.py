@@ -66,7 +66,7 @@ def test_a_clone_on_a_larger_place_grows_and_still_synchronises(lab: Lab, kind: 
         assert blocks_of(target) == grown
     with lab.mounted(target) as tree:  # beyond what the source has
         (tree / "huge").write_bytes(os.urandom(20 * MIB))
-    assert IDLE not in synchronised(lab, source, target)
+    assert IDLE not in synchronised(lab, source, target, "--yes")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_a_few_large_files_are_not_deleted_unasked(lab: Lab, engine: str) -> Non
             (tree / f"large-{number}").write_bytes(os.urandom(3 * MIB))
     lab.bsync(source, target, "--engine", engine)
     with lab.mounted(source) as tree:
-        for number in range(20):
+        for number in range(19):
             (tree / f"large-{number}").unlink()
     before = digest(target)
     assert "MiB" in lab.bsync(source, target, "--engine", engine, status=3).out.split("destroy")[1]
@@ -83,6 +83,22 @@ def test_swap_of_a_machine_with_large_pages(lab: Lab, size: int) -> None:
         assert file.read(10) == b"SWAPSPACE2"
     lab.bsync("verify", source, target)
     assert "0 bytes" in lab.bsync(source, target).out
+
+
+@pytest.mark.parametrize(
+    ("at", "written", "named"),
+    [
+        (4096 - 10, b"SWAP-SPACE", "swap of version 0"),
+        (1024, b"\0\0\0\1", "swap of a machine with the other byte order"),
+    ],
+)
+def test_swap_that_cannot_be_made_is_named(lab: Lab, at: int, written: bytes, named: str) -> None:
+    source, target = lab.image("source.img", 16 * MIB), lab.image("target.img", 16 * MIB)
+    call("mkswap", source)
+    patched(source, at, written)
+    assert named in lab.bsync(source, target, status=3).err
+    lab.bsync("--raw", source, target)
+    lab.bsync("verify", source, target)
 
 
 def test_a_clone_by_blocks_that_differs_in_metadata_is_said_to(lab: Lab) -> None:

@@ -128,8 +128,32 @@ def test_an_emptied_source_does_not_empty_the_mirror_unasked() -> None:
     assert "6,300" in planned(empty, full).destroys[0]
     assert not planned(full, empty).destroys
     assert not planned(empty, builders.marked(full)).destroys, "an unfinished one is nobody's loss"
-    few, none = builders.ext(free_inodes=16_300), builders.ext(free_inodes=16_373)
-    assert not planned(none, few).destroys, "of a few files nobody is asked"
+    few, fewer = builders.ext(free_inodes=16_300), builders.ext(free_inodes=16_350)
+    assert not planned(fewer, few).destroys, "of a few files nobody is asked"
+    none = builders.ext(free_inodes=16_373)  # the root and lost+found are left
+    assert "73 of 73 files" in planned(none, few).destroys[0], "of all it is asked"
+    assert not planned(none, none).destroys
+    large, small = builders.ext(free_blocks=4096), builders.ext(free_blocks=14_000)
+    assert "MiB" in planned(small, large).destroys[0], "bytes count, too"
+
+
+def test_an_emptied_source_of_another_kind_does_not_empty_its_clone_unasked() -> None:
+    full, empty = (
+        Foreign("xfs", "1", usage=all_but([(10, free)], 4096, SIZE // 4096))
+        for free in (1000, 14_000)
+    )
+    raw = Options(raw=True)
+    assert "MiB" in planned(empty, full, options=raw).destroys[0]
+    assert not planned(full, empty, options=raw).destroys
+
+
+@pytest.mark.parametrize("null", ["", "00000000-0000-0000-0000-000000000000"])
+@pytest.mark.parametrize("options", [FILES, Options("blocks"), Options("raw")])
+def test_no_id_is_nobodys(null: str, options: Options) -> None:
+    source = builders.ext(uuid=null)
+    assert planned(source, source, options=options).destroys
+    if options.engine != "raw":
+        assert planned(source, builders.marked(source), options=options).destroys
 
 
 def test_other_features_of_a_mirror_are_said() -> None:

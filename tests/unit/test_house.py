@@ -29,6 +29,7 @@ PURE = [
     "plan/__init__", "plan/planner", "plan/contents", "plan/tables", "plan/fit", "plan/script",
     "plan/steps", "plan/blocks", "plan/relation", "plan/guard", "plan/kept", "plan/notes",
     "filesystems/ext/blockwise", "filesystems/__init__", "filesystems/swap", "filesystems/kind",
+    "filesystems/ext/growth",
     "filesystems/kinds", "filesystems/mark", "filesystems/ext/__init__", "filesystems/ext/kind",
     "filesystems/ext/superblock", "filesystems/ext/make", "filesystems/ext/mark",
     "filesystems/reiserfs/__init__", "filesystems/reiserfs/kind",

@@ -11,9 +11,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from bsync.units import MIB, size_text
+
 Command = list[str]
 Read = Callable[[int, int], bytes]  # (offset, size) in bytes from the filesystem's start
 F = TypeVar("F")
+
+
+_MUCH = 16 * MIB  # bytes: the loss of less is not asked about
+
+
+def much_lost(now: int, was: int) -> str:
+    """How many bytes of contents a synchronisation takes away, if that is most of what was there,
+    and no trifle; else empty."""
+    lost = was >= _MUCH and now * 2 < was
+    return f"about {size_text(was - now)} of {size_text(was)}" if lost else ""
 
 
 class BadSuperblock(ValueError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bsync.errors import Refused
 from bsync.filesystems import mark
-from bsync.filesystems.ext import blockwise
+from bsync.filesystems.ext import blockwise, growth
 from bsync.filesystems.ext import kind as ext
 from bsync.layout import Blank, Content, Ext, describe
 from bsync.plan.relation import began_as_blocks, is_clone
@@ -31,9 +31,11 @@ def steps(place: Place, source: Ext, there: Content, options: Options) -> tuple[
         raise Refused(f"{place.at_source}{hindrance.text}", hindrance.hint)
     sb = source.superblock
     way, reason = _way(source, there, options)
-    grow = options.grow and blockwise.room(sb, place.destination.size) > sb.blocks
+    blocks = growth.grown(sb, place.destination.size) if options.grow else 0
+    grow = blocks if blocks > sb.blocks else 0
+    smaller = isinstance(there, Ext) and there.superblock.blocks < grow
     return (
-        MarkBlocks(place, source, way, _present(source, there)),
+        MarkBlocks(place, source, way, _present(source, there), always=smaller),
         CopyBlocks(place, source, way, reason, source.used),
         CompleteBlocks(place, source, grow, f"UUID {source.uuid}"),
     )

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from bsync.errors import Refused
 from bsync.filesystems import mark
 from bsync.filesystems.ext import make
+from bsync.filesystems.kind import much_lost
 from bsync.filesystems.kinds import kind_of
 from bsync.layout import Blank, Content, Ext, Filesystem, Foreign, Swap, describe
 from bsync.plan import blocks
 from bsync.plan.notes import behind_notes, raw_notes
-from bsync.plan.relation import Relation, is_clone, is_raw_clone, relation
+from bsync.plan.relation import Relation, identifies, is_clone, is_raw_clone, relation
 from bsync.plan.steps import (
     CompleteFilesystem,
     CopyFiles,
@@ -45,7 +46,8 @@ def content_steps(place: Place, source: Content, there: Content, options: Option
     match source:
         case Filesystem():
             found = _filesystem(place, source, there, options)
-            return replace(found, notes=(*found.notes, *behind_notes(place, source)))
+            more = (*behind_notes(place, source), *_no_uuid_note(place, source))
+            return replace(found, notes=(*found.notes, *more))
         case Swap():
             return _swap(place, source, there)
         case Foreign() | Blank():
@@ -84,8 +86,17 @@ def _raw(place: Place, source: Content, there: Content) -> Steps:
             f"the same size, {need}; the destination has {have}"
         )
     mirror = is_raw_clone(source, there)
-    lost = () if mirror else _lost(place, there)
+    lost = _emptied_raw(place, source, there) if mirror else _lost(place, there)
     return Steps((_copy_raw(place, source, there, mirror),), lost, raw_notes(place, source))
+
+
+def _emptied_raw(place: Place, source: Content, there: Content) -> tuple[str, ...]:
+    """What goes by its blocks in use tells, too, when most of them are gone."""
+    if not (isinstance(source, Foreign) and isinstance(there, Foreign)):
+        return ()
+    if source.usage is None or there.usage is None:
+        return ()
+    return _gone(place, much_lost(source.usage.used, there.usage.used))
 
 
 def _copy_raw(place: Place, source: Content, there: Content, mirror: bool) -> CopyRaw:
@@ -112,7 +123,7 @@ def _swap(place: Place, source: Swap, there: Content) -> Steps:
         )
     if place.destination.size < _SMALLEST_SWAP * source.page_size:
         raise Refused(f"{place.name}: {place.destination.size} bytes are too few for swap")
-    if there == source:
+    if there == source:  # with no UUID, too: made anew, it would be just that
         return Steps(notes=(f"{place.name}: swap already has the right UUID and label",))
     return Steps((MakeSwap(place, source, "swap is never copied"),), _lost(place, there))
 
@@ -134,6 +145,12 @@ def _filesystem(place: Place, source: Filesystem, there: Content, options: Optio
     return _by_files(
         place, source, there, options, f"; not by blocks: {instead}" if instead else ""
     )
+
+
+def _no_uuid_note(place: Place, source: Filesystem) -> tuple[str, ...]:
+    if identifies(source.uuid):
+        return ()
+    return (f"{place.name}: the source's {source.kind} has no UUID to recognise a clone by: it is cloned from scratch",)
 
 
 def _by_blocks(place: Place, source: Ext, there: Content, options: Options) -> Steps:
@@ -231,7 +248,10 @@ def _growth(place: Place, source: Filesystem, there: Filesystem) -> tuple[GrowEx
 
 def _emptied(place: Place, source: Filesystem, there: Content) -> tuple[str, ...]:
     """A source that lost most of its files does not empty the mirror unasked."""
-    lost = kind_of(source).emptied(source, there)
+    return _gone(place, kind_of(source).emptied(source, there))
+
+
+def _gone(place: Place, lost: str) -> tuple[str, ...]:
     return (f"{place.name}: deletes {lost} (gone from the source)",) if lost else ()
 
 

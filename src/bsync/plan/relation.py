@@ -47,21 +47,23 @@ def is_raw_clone(source: Content, there: Content) -> bool:
         return False
     if isinstance(source, Foreign) and isinstance(there, Foreign) and not source.kind:
         return source.start == there.start != ""
-    return _is_same_id(source.uuid, there.uuid)
+    return source.uuid == there.uuid and identifies(source.uuid)
 
 
-def _is_same_id(one: str, other: str) -> bool:
-    """Whether both are one id: none, or one of zeroes alone, identifies nothing."""
-    return one == other and bool(one.strip("0-"))
+def identifies(uuid: str) -> bool:
+    """Whether an id tells one thing from another: none, or one of zeroes alone, does not."""
+    return bool(uuid.strip("0-"))
 
 
 def _filesystems(source: Filesystem, there: Filesystem) -> Relation:
     if kind_of(source) is not kind_of(there):
         return Relation.OTHER
+    if not identifies(source.uuid):
+        return Relation.OTHER
     if mark.is_marked(there):
         ours = mark.is_unfinished_mirror(there, source)
         return Relation.INCOMPLETE if ours else Relation.OTHER
-    if not _is_same_id(source.uuid, there.uuid):
+    if source.uuid != there.uuid:
         return Relation.OTHER
     if began_as_blocks(source, there):
         return Relation.CLONE

@@ -198,6 +198,7 @@ class MarkBlocks:
     source: Ext
     way: Way
     reason: str
+    always: bool = False  # even where nothing differs, since the clone is to grow
     cost: int = 0
 
 
@@ -219,11 +220,12 @@ class CopyBlocks:
 
 @dataclass(frozen=True)
 class CompleteBlocks:
-    """Write the superblock of the finished clone, once it is grown to its place if it is to."""
+    """Write the superblock of the finished clone, once it has as many blocks as `grow` says;
+    0: it stays as large as its source."""
 
     place: Place
     source: Ext
-    grow: bool
+    grow: int
     reason: str
     cost: int = 0
 

@@ -11,7 +11,7 @@ from bsync.errors import Unavailable
 from bsync.filesystems import mark
 from bsync.filesystems.kind import BadSuperblock, Kind
 from bsync.filesystems.kinds import kind_named
-from bsync.filesystems.swap import HIBERNATED, PAGES, page_size
+from bsync.filesystems.swap import HIBERNATED, PAGES, page_size, unmakeable
 from bsync.filesystems.xfs import space as xfs
 from bsync.layout import Blank, Content, Extent, Filesystem, Foreign, Swap
 from bsync.run import run
@@ -71,6 +71,8 @@ def _named(device: Device, extent: Extent, found: dict[str, str]) -> Content:
         return _filesystem(device, extent, kind, answering)
     if kind in ("swap", HIBERNATED):
         start = device.read(extent.start, min(PAGES[-1], extent.size))
+        if strange := unmakeable(start):
+            return Foreign(strange, uuid, label, _start(device, extent))
         return Swap(uuid, label, kind == HIBERNATED, page_size(start))
     if kind or "PTTYPE" in found:
         kind = kind or f"{found['PTTYPE']} partition table"

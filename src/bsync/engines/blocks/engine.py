@@ -87,8 +87,9 @@ class Copier:
             == (other.uuid, other.label, other.features - grown, tuning(other))
         )  # fmt: skip
 
-    def begin(self) -> None:
-        """Mark the destination, unless nothing differs.  Raises `CopyFailed`."""
+    def begin(self, *, always: bool = False) -> None:
+        """Mark the destination, `always` or unless nothing differs.  Raises `CopyFailed`."""
+        self.idle = self.idle and not always
         if not self.idle:
             self._write_superblock(blockwise.writing(self._pair.source.raw))
 

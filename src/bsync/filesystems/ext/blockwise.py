@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 
-from bsync.filesystems.ext import superblock
+from bsync.filesystems.ext import growth, superblock
 from bsync.filesystems.ext.superblock import WRITING, Superblock
 from bsync.filesystems.mark import LABEL, marker_uuid
 
@@ -24,7 +24,6 @@ _KNOWN = frozenset(
     )
 )  # fmt: skip
 _MOUNTS = ((0x2C, 4), (0x275, 1), (0x34, 2), (0x178, 8))  # last time, count, KiB written
-_PAGE = 4096  # bytes
 _UNTIMED = ((0x30, 4), (0x274, 1), (0x3FC, 4))  # when it was written, and the checksum
 
 
@@ -35,23 +34,12 @@ def obstacle(sb: Superblock) -> str:
     return ""
 
 
-def room(sb: Superblock, size: int) -> int:
-    """The most blocks that resize2fs gives a clone of `sb` in `size` bytes: whole pages of
-    memory.  Where these are larger than `_PAGE`, it may give less."""
-    blocks = size // sb.block_size
-    return blocks - blocks % max(1, _PAGE // sb.block_size)
-
-
 def growth_obstacle(sb: Superblock, size: int) -> str:
     """Why a clone of `sb` could not be grown to `size` bytes in place; empty where it can."""
-    blocks = room(sb, size)
-    if blocks <= sb.blocks:
-        return ""
-    groups = -(-(blocks - sb.first_data_block) // sb.blocks_per_group)
-    per_block = sb.block_size // sb.descriptor_size
-    if -(-groups // per_block) > -(-sb.groups // per_block) + sb.reserved_gdt_blocks:
-        return "growing it would move its inode tables"
-    return ""
+    blocks = growth.grown(sb, size)
+    if reason := growth.defect(sb, blocks):
+        return reason
+    return "growing it would move its inode tables" if growth.moves(sb, blocks) else ""
 
 
 def is_clone(sb: Superblock, there: Superblock) -> bool:

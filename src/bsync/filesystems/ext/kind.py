@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from bsync.filesystems import mark as marks
 from bsync.filesystems.ext import make, mark, superblock
-from bsync.filesystems.kind import Command, Obstacle, Read, Trial
+from bsync.filesystems.kind import Command, Obstacle, Read, Trial, much_lost
 from bsync.layout import Ext
-from bsync.units import MIB, count_text, size_text
+from bsync.units import MIB, count_text
 
 NAMES = ("ext2", "ext3", "ext4", "ext4dev")
 REACH = superblock.OFFSET + superblock.SIZE
 PROGRAMS = ("mke2fs", "tune2fs", "e2fsck", "debugfs")
 
 _MMP_CLEAN = 0xFF4D4D50  # the sequence of one that is not mounted
-_MANY, _MUCH = 100, 16 * MIB  # files, bytes: the loss of most of less goes unasked
+_MANY = 100  # files: the loss of most of fewer goes unasked
 _TRIAL_SIZE = 4 * MIB
 _RAW = "--engine raw copies the partition byte by byte"
 
@@ -88,13 +88,10 @@ def smallest(source: Ext) -> int:
 
 def emptied(source: Ext, there: Ext) -> str:
     """See `Kind`."""
-    files, present = source.superblock.used_inodes, there.superblock.used_inodes
-    if present >= _MANY and files * 2 < present:
+    files, present = make.files(source.superblock), make.files(there.superblock)
+    if (present >= _MANY and files * 2 < present) or (present and not files):
         return f"about {present - files:,} of {count_text(present, 'file')}"
-    size, was = make.contents(source.superblock), make.contents(there.superblock)
-    if was >= _MUCH and size * 2 < was:
-        return f"about {size_text(was - size)} of {size_text(was)}"
-    return ""
+    return much_lost(make.contents(source.superblock), make.contents(there.superblock))
 
 
 def unlike(source: Ext, there: Ext) -> str:

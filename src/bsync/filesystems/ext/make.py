@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bsync.filesystems.ext import mark
+from bsync.filesystems.ext import growth, mark
 from bsync.filesystems.ext.superblock import WRITING, Superblock
 from bsync.units import MIB
 
@@ -28,6 +28,7 @@ _MOUNT_OPTIONS = (
     "discard", "nodelalloc",
 )  # fmt: skip
 _MAX_GROUP = 65528  # blocks; more than 16 bits of a group descriptor's count do not hold
+_FIRST_ORDINARY = 11  # the inode of lost+found; those before it are the filesystem's own
 _MAX_MMP = 300  # seconds; mke2fs takes no more
 _JOURNAL_MODES = ("journal_data", "journal_data_ordered", "journal_data_writeback")
 _ERRORS = {1: "continue", 2: "remount-ro", 3: "panic"}
@@ -89,8 +90,8 @@ def fits(source: Superblock, size: int) -> bool:
 def grown(source: Superblock, present: Superblock, size: int) -> int:
     """Blocks of the mirror `present` once resize2fs lets it fill `size` bytes; 0 if the contents
     of `source` would not fit then, or it cannot be grown."""
-    blocks = min(size // present.block_size, _most_blocks(present))
-    if blocks <= present.blocks or "bigalloc" in present.features:  # resize2fs does not trust it
+    blocks = growth.grown(present, size)
+    if blocks <= present.blocks or growth.defect(present, blocks):
         return 0
     groups = max(1, blocks // present.blocks_per_group)  # a small last one may be left out
     inodes = present.inodes_per_group * groups
@@ -116,6 +117,12 @@ def contents(sb: Superblock) -> int:
     structures."""
     own = Shape(sb.blocks, sb.inodes, sb.journal_size)
     return max(0, sb.used - _overhead(sb, own, sb.reserved_gdt_blocks))
+
+
+def files(sb: Superblock) -> int:
+    """Files and directories, but for the root and lost+found."""
+    quotas = sum(inode >= _FIRST_ORDINARY for inode in sb.quota_inodes)
+    return max(0, sb.used_inodes - _FIRST_ORDINARY - quotas - ("orphan_file" in sb.features))
 
 
 def mke2fs_arguments(source: Superblock, made: Shape, device: str) -> list[str]:

@@ -7,11 +7,11 @@ mkreiserfs(8), reiserfstune(8) and reiserfsck(8) ask no question where `-f` is g
 from __future__ import annotations
 
 from bsync.filesystems import mark
-from bsync.filesystems.kind import Command, Obstacle, Read, Trial
+from bsync.filesystems.kind import Command, Obstacle, Read, Trial, much_lost
 from bsync.filesystems.reiserfs import superblock
 from bsync.filesystems.reiserfs.superblock import Superblock
 from bsync.layout import Reiser
-from bsync.units import MIB, size_text
+from bsync.units import MIB
 
 NAMES = ("reiserfs",)
 REACH = superblock.OFFSET + superblock.SIZE
@@ -90,9 +90,7 @@ def emptied(source: Reiser, there: Reiser) -> str:
         max(0, one.used - _overhead(one.superblock, one.superblock.blocks))
         for one in (source, there)
     )
-    if present < 16 * MIB or here * 2 >= present:
-        return ""
-    return f"about {size_text(present - here)} of {size_text(present)}"
+    return much_lost(here, present)
 
 
 def unlike(source: Reiser, there: Reiser) -> str:
