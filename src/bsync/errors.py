@@ -146,6 +146,31 @@ def machine_troubles() -> Iterator[None]:
         raise
 
 
+# The same code works for several stages, so it is the stage that says what a failure means.
+
+
+@contextlib.contextmanager
+def nothing_written() -> Iterator[None]:
+    """A stage that leaves the destination as it was: no failure in it is that of a copy."""
+    try:
+        yield
+    except Damaged as error:
+        raise Refused(error.message, error.hint) from None
+    except CopyFailed as error:
+        raise Unavailable(error.message, error.hint) from None
+
+
+@contextlib.contextmanager
+def writing(hint: str = "") -> Iterator[None]:
+    """A stage that changes the destination: whatever cannot be had in it is a failed copy.  `hint`
+    is added to that of the failure."""
+    try:
+        with machine_troubles():
+            yield
+    except Unavailable as error:
+        raise CopyFailed(error.message, "; ".join(filter(None, (error.hint, hint)))) from None
+
+
 class Stopped(BaseException):
     """A signal asked the run to end.  Not an `Exception`: no handler may swallow it."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bsync.acquire.block import Device
@@ -14,7 +14,7 @@ from bsync.engines.blocks import directories
 from bsync.engines.blocks import pair as pairs
 from bsync.engines.blocks.engine import Copier
 from bsync.engines.rsync import Transfer
-from bsync.errors import CopyFailed, Damaged, Refused, Unavailable, machine_troubles
+from bsync.errors import CopyFailed, nothing_written, writing
 from bsync.events import Emit, Noticed, StepAdvanced, StepEnded, StepStarted
 from bsync.explain import preparation, title
 from bsync.filesystems import mark
@@ -49,6 +49,7 @@ from bsync.units import count_text, size_text
 
 Advance = Callable[[int], None]
 
+_COMPLETABLE = "the clone is incomplete: the same command completes it"
 _ANEW = "wipe it (wipefs -a) and run again to recreate it"
 
 
@@ -74,7 +75,7 @@ def execute(
     rehearse(plan, ledger)
     context = Context(ledger, source, destination, {}, {})
     with contextlib.ExitStack() as stack:
-        with _nothing_written():
+        with nothing_written():
             for step in plan.steps:
                 if text := preparation(step):
                     emit(Noticed(f"{text} ..."))
@@ -104,7 +105,7 @@ def _all_steps(plan: Plan, context: Context, emit: Emit) -> Transfer:
     total = Transfer()
     for index, step in enumerate(plan.steps):
         emit(StepStarted(index, title(step), step.cost))
-        with _failing_as_copy():
+        with writing(_COMPLETABLE):
             done, said = _carry_out(step, context, _advancer(emit, index))
         if context.ledger.failures:  # a mount that stays busy may still change what is below
             raise CopyFailed(context.ledger.failures[0])
@@ -116,28 +117,6 @@ def _all_steps(plan: Plan, context: Context, emit: Emit) -> Transfer:
 
 def _advancer(emit: Emit, index: int) -> Advance:
     return lambda done: emit(StepAdvanced(index, done))
-
-
-@contextlib.contextmanager
-def _nothing_written() -> Iterator[None]:
-    """Before writing begins, whatever fails leaves the destination as it was."""
-    try:
-        yield
-    except Damaged as error:
-        raise Refused(error.message, error.hint) from None
-    except CopyFailed as error:
-        raise Unavailable(error.message, error.hint) from None
-
-
-@contextlib.contextmanager
-def _failing_as_copy() -> Iterator[None]:
-    """Once writing has begun, whatever cannot be had is a failed copy."""
-    try:
-        with machine_troubles():
-            yield
-    except Unavailable as error:
-        hints = filter(None, (error.hint, "the clone is incomplete: the same command completes it"))
-        raise CopyFailed(error.message, "; ".join(hints)) from None
 
 
 def _carry_out(step: Step, context: Context, advance: Advance) -> tuple[Transfer, str]:

@@ -6,6 +6,7 @@ argv → Locator → Device → Layout → Plan → (shown) → steps → verifi
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -15,7 +16,16 @@ from bsync.acquire.block import Device
 from bsync.acquire.mount import private_namespace
 from bsync.acquire.opening import Means, Role, opened
 from bsync.engines.rsync import Transfer
-from bsync.errors import BsyncError, CopyFailed, Different, Refused, Stopped, Unreleased
+from bsync.errors import (
+    BsyncError,
+    CopyFailed,
+    Different,
+    Refused,
+    Stopped,
+    Unreleased,
+    nothing_written,
+    writing,
+)
 from bsync.events import Emit, Finished, Noticed, Planned
 from bsync.execute import execute
 from bsync.layout import Side
@@ -44,11 +54,13 @@ class Request:
 
 def clone(request: Request, emit: Emit, confirm: Confirm) -> None:
     """Make the destination a mirror of the source."""
-    _recover_orphans(request, emit)
-    private_namespace()
+    with nothing_written():
+        _recover_orphans(request, emit)
+        private_namespace()
     with _ledger() as ledger, _devices(request, ledger, emit) as (source, destination):
-        here = _survey(source, ledger)
-        plan = make_plan(here, survey(destination, here.layout), request.options)
+        with nothing_written():
+            here = _survey(source, ledger)
+            plan = make_plan(here, survey(destination, here.layout), request.options)
         emit(Planned(plan))
         if plan.destroys and not confirm(plan):
             raise Refused("not confirmed: nothing was written", "--yes answers the question")
@@ -59,6 +71,7 @@ def clone(request: Request, emit: Emit, confirm: Confirm) -> None:
     emit(_finished(done))
 
 
+@nothing_written()
 def plan(request: Request, emit: Emit) -> None:
     """Show what `clone` would do."""
     with (
@@ -69,6 +82,7 @@ def plan(request: Request, emit: Emit) -> None:
         emit(Planned(make_plan(here, survey(destination, here.layout), request.options)))
 
 
+@nothing_written()
 def check(request: Request, emit: Emit) -> None:
     """Compare both sides in everything, and raise `Different` if they are not mirrors."""
     private_namespace()
@@ -86,10 +100,11 @@ def check(request: Request, emit: Emit) -> None:
         devices[0].keeper.check()
         if differences:
             count = count_text(len(differences), "difference")
-            raise Different(f"not a clone: {count}", "bsync --checksum SRC DEST removes them")
+            raise Different(f"not a clone: {count}", f"{_command(request)} removes them")
     emit(Finished("identical: table, boot code, filesystems, every file"))
 
 
+@nothing_written()
 def inspect(request: Request, emit: Emit) -> Side:
     """What is on the source."""
     with (
@@ -99,6 +114,7 @@ def inspect(request: Request, emit: Emit) -> Side:
         return survey(device)
 
 
+@nothing_written()
 def recover() -> list[str]:
     """Release what dead runs left.  Returns what was; raises `Unreleased` if not all could be."""
     released, failures = recovery.recover(volumes=True)
@@ -114,10 +130,11 @@ def _devices(
     """Both devices, open; the words are all read before either is touched."""
     here, there = parse(request.source), parse(request.destination)
     ours, theirs = _means(request, ledger, emit)
-    with (
-        opened(here, Role.SOURCE, ours) as source,
-        opened(there, role, theirs, apart_from=source) as destination,
-    ):
+    with contextlib.ExitStack() as stack:
+        with nothing_written():
+            source = stack.enter_context(opened(here, Role.SOURCE, ours))
+            other = opened(there, role, theirs, apart_from=source)
+            destination = stack.enter_context(other)
         yield source, destination
 
 
@@ -135,6 +152,11 @@ def _means(request: Request, ledger: ledgers.Ledger, emit: Emit) -> tuple[Means,
         for side, file in zip(passwords.SIDES, files, strict=True)
     )
     return source, destination
+
+
+def _command(request: Request) -> str:
+    """The command that makes the destination a clone again, whatever is wrong with it."""
+    return shlex.join(["bsync", "--checksum", request.source, request.destination])
 
 
 def _survey(device: Device, ledger: ledgers.Ledger) -> Side:
@@ -191,7 +213,8 @@ def _recover_orphans(request: Request, emit: Emit) -> None:
 
 def _check(plan: Plan, destination: Device) -> None:
     """The destination, looked at anew, is what was promised."""
-    differences = verify.promised(plan.source, survey(destination, plan.source.layout))
+    with writing():
+        differences = verify.promised(plan.source, survey(destination, plan.source.layout))
     if differences:
         raise CopyFailed(f"the result is not what was planned: {'; '.join(differences)}")
 

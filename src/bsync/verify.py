@@ -14,7 +14,7 @@ from bsync.acquire.tree import loop_over, mounted_tree
 from bsync.engines import files, raw, used
 from bsync.engines.blocks import engine
 from bsync.engines.blocks import pair as blocks
-from bsync.errors import CopyFailed
+from bsync.errors import CopyFailed, Damaged
 from bsync.filesystems import mark
 from bsync.filesystems.ext import blockwise
 from bsync.filesystems.kinds import kind_of
@@ -181,6 +181,10 @@ def _same_blocks(
     with blocks.opened(
         devices[0], place.source, devices[1], place.destination, writable=False
     ) as pair:
+        try:
+            blocks.half(pair.destination)
+        except Damaged:
+            return False
         return engine.same(pair)
 
 
@@ -191,6 +195,8 @@ def _trees(
     devices: tuple[Device, Device],
     ledger: Ledger,
 ) -> list[str]:
+    if damage := _damage(place, there, devices[1], ledger):
+        return damage  # it may not even be mounted
     with ExitStack() as stack:
         source, destination = (
             stack.enter_context(mounted_tree(ledger, device, extent, content, writable=False))
@@ -198,8 +204,7 @@ def _trees(
                 devices, (place.source, place.destination), (here, there), strict=True
             )
         )
-        found = files.differences(source, destination)
-    return [*found, *_damage(place, there, devices[1], ledger)]
+        return files.differences(source, destination)
 
 
 def _damage(place: Place, there: Filesystem, device: Device, ledger: Ledger) -> list[str]:

@@ -8,7 +8,19 @@ import signal
 import pytest
 
 from bsync import errors
-from bsync.errors import MEANING, BsyncError, Status, Stopped
+from bsync.errors import (
+    MEANING,
+    BsyncError,
+    CopyFailed,
+    Damaged,
+    Different,
+    Refused,
+    Status,
+    Stopped,
+    Unavailable,
+    nothing_written,
+    writing,
+)
 
 KINDS = [
     kind
@@ -41,3 +53,25 @@ def test_a_signal_ends_as_the_shell_says(number: int) -> None:
     assert stopped.status == 128 + number
     assert stopped.status in MEANING
     assert not isinstance(stopped, Exception), "a handler of errors could swallow it"
+
+
+@pytest.mark.parametrize(
+    ("raised", "before", "meanwhile"),
+    [
+        (Refused, Refused, Refused),
+        (Unavailable, Unavailable, CopyFailed),
+        (CopyFailed, Unavailable, CopyFailed),
+        (Damaged, Refused, Damaged),
+        (Different, Different, Different),
+    ],
+)
+def test_the_status_is_that_of_the_stage(
+    raised: type[BsyncError], before: type[BsyncError], meanwhile: type[BsyncError]
+) -> None:
+    with pytest.raises(before) as early, nothing_written():
+        raise raised("so it is", "do this")
+    with pytest.raises(meanwhile) as late, writing():
+        raise raised("so it is", "do this")
+    for caught, kind in ((early, before), (late, meanwhile)):
+        assert type(caught.value) is kind
+        assert (caught.value.message, caught.value.hint) == ("so it is", "do this")
