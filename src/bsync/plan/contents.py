@@ -150,7 +150,8 @@ def _filesystem(place: Place, source: Filesystem, there: Content, options: Optio
 def _no_uuid_note(place: Place, source: Filesystem) -> tuple[str, ...]:
     if identifies(source.uuid):
         return ()
-    return (f"{place.name}: the source's {source.kind} has no UUID to recognise a clone by: it is cloned from scratch",)
+    why = "has no UUID to recognise a clone by, so it is cloned from scratch"
+    return (f"{place.name}: the source's {source.kind} {why}",)
 
 
 def _by_blocks(place: Place, source: Ext, there: Content, options: Options) -> Steps:

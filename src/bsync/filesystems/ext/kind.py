@@ -6,7 +6,7 @@ from bsync.filesystems import mark as marks
 from bsync.filesystems.ext import make, mark, superblock
 from bsync.filesystems.kind import Command, Obstacle, Read, Trial, much_lost
 from bsync.layout import Ext
-from bsync.units import MIB, count_text
+from bsync.units import MIB, count_text, size_text
 
 NAMES = ("ext2", "ext3", "ext4", "ext4dev")
 REACH = superblock.OFFSET + superblock.SIZE
