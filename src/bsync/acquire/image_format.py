@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 import struct
 from collections.abc import Iterator
@@ -134,17 +135,46 @@ def refuse_unwritable(locator: ImageFile) -> None:
             )
 
 
+# What QEMU says of an image or of an NBD server, what it means, and what can be done.
+_REASONS: tuple[tuple[str, type[BsyncError], str, str], ...] = (
+    (
+        r'Failed to get ".*" lock|Failed to get shared', Refused,
+        "is in use by another program", "does a virtual machine use it? shut it down first",
+    ),
+    (
+        r"TLS (is )?required|requires? TLS|TLS negotiation|tls-creds", Unavailable,
+        "the server wants TLS, which bsync does not speak",
+        "tunnel it (stunnel, ssh -L), or serve it without TLS on a socket: nbd+unix://",
+    ),
+    (
+        r"key-secret|required for cipher", Unavailable, "the image is encrypted",
+        "qemu-nbd --object secret,… serves it decrypted on a socket: nbd+unix://",
+    ),
+    (
+        r"export .*not (present|available|found)|No export", Unavailable,
+        "the server has no such export", "nbdinfo --list shows those that it has",
+    ),
+    (
+        r"[Cc]onnection refused", Unavailable, "the server refused the connection",
+        "check address and port; is the server running?",
+    ),
+    (
+        r"Failed to connect", Unavailable, "cannot connect to the server",
+        "check address and port, or the socket's path",
+    ),
+    (
+        r"no answer", Unavailable, "the server did not answer in time",
+        "check address and port, and the firewalls",
+    ),
+)  # fmt: skip
+
+
 def _explained(locator: ImageFile | NbdExport, said: str) -> BsyncError:
     """What QEMU said, as an error of ours."""
-    if "Failed to get" in said:  # "Failed to get "write" lock" and its like
-        return Refused(f"{locator} is in use by another program", "does a virtual machine use it?")
     nbd = isinstance(locator, NbdExport)
     if "read-only" in said or (nbd and "Permission denied" in said):  # writing is
         return Refused(f"{locator} is read-only", "it can only be a source")
-    if "refused" in said:
-        hint = "check address and port; is the server running?"
-        return Unavailable(f"{locator}: the server refused the connection", hint)
-    if "no answer" in said:
-        hint = "check address and port, and the firewalls"
-        return Unavailable(f"{locator}: the server did not answer in time", hint)
+    for pattern, kind, what, hint in _REASONS:
+        if re.search(pattern, said):
+            return kind(f"{locator}{' ' if what.startswith('is ') else ': '}{what}", hint)
     return Unavailable(f"{locator}: {said}")

@@ -62,6 +62,9 @@ _REASONS = {  # exit statuses of iscsiadm(8)
 }
 
 
+_REFUSING = (5, 8, 11, 19, 24)  # what a target's or our own refusal of CHAP may look like
+
+
 @dataclass(frozen=True)
 class Credentials:
     """CHAP: ours, and those by which the target proves itself (mutual CHAP)."""
@@ -179,6 +182,10 @@ class Session:
         result = self._iscsiadm("--login", ok=range(256))
         if result:
             what, hint = _REASONS.get(result, (f"iscsiadm ended with status {result}", _LOG))
+            if result in _REFUSING[:-1] and self._credentials and self._credentials.target_user:
+                what = f"{what}, or could not prove itself by its own password"
+            if result in _REFUSING:
+                hint = f"{_chap_hint(self._credentials)}; {hint}"
             raise Unavailable(f"{self.portal}: {what} ({self.iqn})", hint)
 
     def _logout(self, *, record: bool) -> None:
@@ -252,6 +259,7 @@ def attached(ledger: Ledger, locator: IscsiLun, credentials: Credentials | None)
     lock = str(ledger.directory.parent / f"iscsi-{name}.lock")
     with ledger.holding(Session(locator.iqn, address, locator.port, lock, credentials)) as session:
         disk = _disk(session, locator)
+        _ask_size(disk)
         _wait_for_udev(disk)
         try:
             yield disk.path
@@ -303,6 +311,13 @@ def _disks(session: Session) -> tuple[list[Disk], bool]:
     return sorted(disks, key=lambda disk: disk.lun), len(disks) == len(devices)
 
 
+def _ask_size(disk: Disk) -> None:
+    """Have the kernel ask for the disk's size: under a session that stood for long it may have
+    grown or shrunk."""
+    with contextlib.suppress(OSError):
+        Path(f"/sys/class/block/{Path(disk.path).name}/device/rescan").write_text("1")
+
+
 def _wait_for_udev(disk: Disk) -> None:
     """udev looks at every new disk; until it has, it may open and lock it at any moment."""
     if _UDEV.exists():
@@ -323,6 +338,15 @@ def _address(locator: IscsiLun) -> str:
             f"{locator.portal}: {error.strerror}", "check the portal's name"
         ) from None
     return str(found[0][4][0])
+
+
+def _chap_hint(credentials: Credentials | None) -> str:
+    """What of CHAP may be the reason for a refused login, which targets word in many ways."""
+    if credentials is None:
+        return "if the target wants CHAP, name the user: iscsi://USER@PORTAL/..."
+    if credentials.target_user:
+        return "are both passwords right? the target's own is the second line of the password file"
+    return "are user and password right?"
 
 
 def _chap(credentials: Credentials) -> dict[str, str]:
