@@ -160,7 +160,7 @@ def _copy(read_at: Read, lba: int, last: int, sector: int) -> _Copy | None:
         return None
     if zlib.crc32(block[:16] + bytes(4) + block[20:size]) != crc:
         return None
-    if not 0 < count * width <= _ENTRIES_LIMIT or not 1 < at <= last:
+    if not 0 < count * width <= _ENTRIES_LIMIT or not (1 < at <= last and first <= last):
         return None
     entries = read_at(at * sector, count * width)
     if zlib.crc32(entries) != entries_crc:

@@ -115,7 +115,7 @@ def test_plain_lines_where_there_is_no_terminal(lab: Lab) -> None:
     assert "\r" not in run.out
     assert not run.err
     steps = began(run.out)
-    assert steps[0] == "table: copy the dos partition table ..."
+    assert steps[0] == "table: write the dos partition table ..."
     assert steps[-1] == "boot code: restore ..."
     assert re.fullmatch(r"done: .* transferred, [0-9.]+ s", run.out.splitlines()[-1])
 
