@@ -14,6 +14,7 @@ from bsync.acquire.ground import ground_of
 from bsync.engines.blocks import access
 from bsync.engines.blocks.access import Access
 from bsync.engines.blocks.memory import Arena, Buffer
+from bsync.errors import Damaged
 from bsync.layout import Extent
 
 BLOCK, BLOCKS = 1024, 4000
@@ -60,6 +61,20 @@ def test_scattered_blocks(
 
 def test_no_blocks(opened: Access) -> None:
     assert opened.gather(np.zeros(0, np.int64)).shape == (0, BLOCK)
+
+
+@pytest.mark.parametrize("block", [-1, BLOCKS - 1, BLOCKS, 1 << 50])
+def test_nothing_leaves_the_extent(
+    opened: Access, block: int, contents: bytes, tmp_path: Path
+) -> None:
+    two = np.zeros(2 * BLOCK, np.uint8)
+    with pytest.raises(Damaged):
+        opened.read(block, two)
+    with pytest.raises(Damaged):
+        opened.write(block, two)
+    with pytest.raises(Damaged):
+        opened.gather(np.array([block, block + 1]))
+    assert (tmp_path / "image").read_bytes() == contents
 
 
 class Measured(Arena):

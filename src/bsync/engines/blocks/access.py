@@ -24,7 +24,7 @@ from bsync.layout import Extent
 READERS = 8  # requests under way at once
 _NEAR = 4  # blocks of a gap that is read through rather than leapt over
 _LONGEST = 1 << 20  # bytes of one request of `gather`
-CHECK = "run e2fsck -f on the source, or --engine files"
+CHECK = "run e2fsck -f on it"
 
 
 Transfer = Callable[[list[memoryview], int], int]

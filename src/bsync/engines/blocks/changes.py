@@ -24,6 +24,7 @@ from bsync.engines.blocks.ranges import Ranges
 from bsync.filesystems.ext import blockwise, maps
 from bsync.filesystems.ext import groups as layout
 from bsync.filesystems.ext import rows as table
+from bsync.filesystems.ext.groups import Bitmaps
 from bsync.filesystems.ext.maps import Bound, Level, Nodes, Runs
 from bsync.filesystems.ext.superblock import Superblock
 
@@ -51,12 +52,14 @@ def comparable(source: Half, mirror: Half) -> bool:
     if not blockwise.same_geometry(source.superblock, mirror.superblock):
         return False
     shared = min(len(source.groups), len(mirror.groups))
-    one, other = source.groups, mirror.groups
-    columns = ("block_bitmap", "inode_bitmap", "inode_table")
     return all(
-        np.array_equal(getattr(one, name)[:shared], getattr(other, name)[:shared])
-        for name in columns
+        np.array_equal(here[:shared], there[:shared])
+        for here, there in zip(_places(source), _places(mirror), strict=True)
     )
+
+
+def _places(half: Half) -> tuple[Numbers, Numbers, Numbers]:
+    return half.groups.blocks.place, half.groups.inodes.place, half.groups.inode_table
 
 
 def find(pair: Pair, mirror: Half) -> Changes:
@@ -234,12 +237,11 @@ class _Search:
             nodes = maps.in_order(nodes.of(~np.isin(nodes.owner, changed)))
             owned.checked_blocks(self._pair.source, nodes.block)
             parts = list(maps.pieces(nodes, AT_ONCE // self._sb.block_size))
-            places = [np.unique(part.block, return_inverse=True) for part in parts]
-            contents = self._pair.rows_of(blocks for blocks, _ in places)
-            for some, (_, row), (here, there) in zip(parts, places, contents, strict=True):
-                differ = table.differing(here, there)[row]
+            contents = self._pair.rows_of(part.block for part in parts)
+            for some, (here, there) in zip(parts, contents, strict=True):
+                differ = table.differing(here, there)
                 changed = np.union1d(changed, some.owner[differ])
-                self._take(maps.below(some.of(~differ), here[row[~differ]]), watched)
+                self._take(maps.below(some.of(~differ), here[~differ]), watched)
         self._changed.append(changed)
 
     # --- the whole ------------------------------------------------------------------------
@@ -301,20 +303,19 @@ class _Search:
             return ranges.of_runs(runs.start, runs.length)
         return ranges.of_blocks(_NONE)
 
-    def _either(self, which: str) -> Flags:
-        """The groups whose bitmaps either side has on its disk."""
-        here = getattr(self._groups, f"{which}_uninit")
-        there = getattr(self._mirror.groups, f"{which}_uninit")[: len(here)]
-        either = ~here
-        either[: len(there)] |= ~there
-        return np.asarray(either)
+    def _bitmaps(self, here: Bitmaps, there: Bitmaps) -> list[tuple[int, int]]:
+        """The bitmaps that either side has on its disk."""
+        either = ~here.uninit
+        shared = there.uninit[: len(either)]
+        either[: len(shared)] |= ~shared
+        return [(place, 1) for place in here.place[either].tolist()]
 
     def fixed(self) -> Numbers:
         """Blocks of superblock copies, descriptors and bitmaps, but for the first superblock."""
         sb, groups = self._sb, self._groups
         pairs = list(layout.copies(sb))
-        pairs += [(place, 1) for place in groups.block_bitmap[self._either("block")].tolist()]
-        pairs += [(place, 1) for place in groups.inode_bitmap[self._either("inode")].tolist()]
+        pairs += self._bitmaps(groups.blocks, self._mirror.groups.blocks)
+        pairs += self._bitmaps(groups.inodes, self._mirror.groups.inodes)
         pairs += [(sb.mmp_block, 1)] if sb.mmp_block else []
         blocks = ranges.of_pairs(pairs).numbers()
         resize = owned.blocks_of(self._pair.source, np.array([table.RESIZE]))

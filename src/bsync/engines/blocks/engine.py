@@ -57,7 +57,7 @@ class Copier:
         bitmaps.check(self._pair.source)
         mirror = self._mirror() if self._way is Way.CHANGES else None
         if mirror is None or not changes.comparable(self._pair.source, mirror):
-            bitmaps.check_inodes(self._pair.source)
+            bitmaps.check_owned(self._pair.source)
             directories.check(self._pair.source)
             self._way = Way.FRESH if self._way is Way.FRESH else Way.COMPARE
             return

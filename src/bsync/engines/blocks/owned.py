@@ -88,9 +88,13 @@ def _levels(half: Half, inodes: Numbers) -> Iterator[Level]:
     bound = Bound(half.superblock.blocks)
     for first in range(0, len(inodes), _WALK):
         some = inodes[first : first + _WALK]
-        rows = rows_of(half, some)
-        mapped = table.in_use(rows, some) & table.has_map(rows, half.superblock)
-        yield from _down(half, maps.roots(rows, some, mapped), bound)
+        yield from levels(half, rows_of(half, some), some, bound)
+
+
+def levels(half: Half, rows: Rows, inodes: Numbers, bound: Bound) -> Iterator[Level]:
+    """What the maps in the `rows` of `inodes` lead to, within `bound`.  Raises `BadMap`."""
+    mapped = table.in_use(rows, inodes) & table.has_map(rows, half.superblock)
+    yield from _down(half, maps.roots(rows, inodes, mapped), bound)
 
 
 def _down(half: Half, level: Level, bound: Bound) -> Iterator[Level]:
@@ -100,8 +104,7 @@ def _down(half: Half, level: Level, bound: Bound) -> Iterator[Level]:
     checked_blocks(half, level.nodes.block)
     yield level
     for nodes in maps.pieces(maps.in_order(level.nodes), AT_ONCE // half.superblock.block_size):
-        blocks, row = np.unique(nodes.block, return_inverse=True)
-        yield from _down(half, maps.below(nodes, half.access.gather(blocks)[row]), bound)
+        yield from _down(half, maps.below(nodes, half.access.gather(nodes.block)), bound)
 
 
 def rows_of(half: Half, inodes: Numbers) -> Rows:

@@ -89,11 +89,11 @@ def without(ranges: Ranges, others: Ranges) -> Ranges:
     )
 
 
-def holding(ranges: Ranges, blocks: Numbers) -> Flags:
-    """Which of `blocks` are in one of the runs."""
-    before = np.searchsorted(ranges.start, blocks, "right") - 1
+def holding(ranges: Ranges, start: Numbers, length: Numbers | int = 1) -> Flags:
+    """Which of these single blocks, or runs, are wholly in one of the runs."""
+    before = np.searchsorted(ranges.start, start, "right") - 1
     end = np.append(ranges.start + ranges.length, 0)  # the last: of what is before all runs
-    return np.asarray(blocks < end[before])
+    return np.asarray(start + length <= end[before])
 
 
 def bridged(ranges: Ranges, gap: int) -> Ranges:

@@ -20,16 +20,24 @@ _INODE_UNINIT, _BLOCK_UNINIT, _INODE_ZEROED = 0x1, 0x2, 0x4
 
 
 @dataclass(frozen=True)
-class Groups:
-    """What the descriptors say, a row for each group.  Places are block numbers."""
+class Bitmaps:
+    """What the descriptors say of one bitmap of each group."""
 
-    block_bitmap: Numbers
-    inode_bitmap: Numbers
-    inode_table: Numbers
-    free_blocks: Numbers
+    place: Numbers  # block numbers
+    free: Numbers  # how much is
+    uninit: Flags  # it is not on the disk
+    checksum: Numbers  # its CRC-32C, or as many of the bits as `checksum_mask` has
+    checksum_mask: int
+
+
+@dataclass(frozen=True)
+class Groups:
+    """What the descriptors say, a row for each group."""
+
+    blocks: Bitmaps
+    inodes: Bitmaps
+    inode_table: Numbers  # block numbers
     initialised: Numbers  # inodes from the table's beginning that may be in use
-    block_uninit: Flags  # the bitmap is not on the disk
-    inode_uninit: Flags
     zeroed: Flags  # what the table has beyond `initialised` is said to be zero
 
     def __len__(self) -> int:
@@ -37,8 +45,8 @@ class Groups:
 
 
 def read_groups(read: Read, sb: Superblock) -> Groups:
-    """Every group's descriptor.  Raises `BadSuperblock` where one leads out of the filesystem,
-    and whatever `read` raises."""
+    """Every group's descriptor.  Raises `BadSuperblock` where one leads out of the filesystem or
+    into another's, and whatever `read` raises."""
     pieces = []
     for block, count in _descriptor_blocks(sb):
         data = read(block * sb.block_size, count * sb.descriptor_size)
@@ -48,31 +56,37 @@ def read_groups(read: Read, sb: Superblock) -> Groups:
     flags = column(rows, 0x12, 2)
     summed = bool(sb.features & {"uninit_bg", "metadata_csum"})
     unused = _split(rows, 0x1C, 0x32, 2, wide) if summed else np.zeros(len(rows), np.int64)
-    empty = ((flags & _INODE_UNINIT) != 0) & summed
-    used = np.maximum(sb.inodes_per_group - unused, 0)
-    block_bitmap, inode_bitmap, inode_table = (
-        _split(rows, at, at + 0x20, 4, wide) for at in (0x00, 0x04, 0x08)
-    )
-    _check_places((block_bitmap, inode_bitmap, inode_table), sb)
-    return Groups(
-        block_bitmap,
-        inode_bitmap,
-        inode_table,
-        _split(rows, 0x0C, 0x2C, 2, wide),
-        np.where(empty, 0, used),
-        ((flags & _BLOCK_UNINIT) != 0) & summed,
-        empty,
-        (flags & _INODE_ZEROED) != 0,
-    )
+    blocks, inodes = (
+        Bitmaps(
+            _split(rows, at, at + 0x20, 4, wide),
+            _split(rows, free, free + 0x20, 2, wide),
+            ((flags & uninit) != 0) & summed,
+            _split(rows, checksum, checksum + 0x20, 2, wide),
+            0xFFFFFFFF if wide else 0xFFFF,
+        )
+        for at, free, uninit, checksum in (
+            (0x00, 0x0C, _BLOCK_UNINIT, 0x18), (0x04, 0x0E, _INODE_UNINIT, 0x1A)
+        )
+    )  # fmt: skip
+    used = np.where(inodes.uninit, 0, np.maximum(sb.inodes_per_group - unused, 0))
+    table = _split(rows, 0x08, 0x28, 4, wide)
+    _check_places((blocks.place, inodes.place, table), sb)
+    return Groups(blocks, inodes, table, used, (flags & _INODE_ZEROED) != 0)
 
 
 def _check_places(places: tuple[Numbers, Numbers, Numbers], sb: Superblock) -> None:
-    """Bitmaps and inode tables are blocks of the filesystem, or `BadSuperblock`."""
-    for place, length in zip(places, (1, 1, table_blocks(sb)), strict=True):
+    """Bitmaps and inode tables are blocks of the filesystem, each their own, or `BadSuperblock`."""
+    lengths = (1, 1, table_blocks(sb))
+    for place, length in zip(places, lengths, strict=True):
         outside = (place < sb.first_data_block) | (place + length > sb.blocks)
         if outside.any():
             group = int(np.flatnonzero(outside)[0])
             raise BadSuperblock(f"damaged descriptor of group {group}: it leads beyond the end")
+    start = np.concatenate(places)
+    order = np.argsort(start)
+    end = start[order] + np.repeat(lengths, sb.groups)[order]
+    if (end[:-1] > start[order][1:]).any():
+        raise BadSuperblock("damaged descriptors: two lead to the same block")
 
 
 def _split(rows: Rows, low: int, high: int, width: int, wide: bool) -> Numbers:
@@ -106,7 +120,7 @@ def structures(sb: Superblock, groups: Groups) -> Iterator[tuple[int, int]]:
     yield from copies(sb)
     length = table_blocks(sb)
     for places, count in (
-        (groups.block_bitmap, 1), (groups.inode_bitmap, 1), (groups.inode_table, length)
+        (groups.blocks.place, 1), (groups.inodes.place, 1), (groups.inode_table, length)
     ):  # fmt: skip
         yield from ((place, count) for place in places.tolist())
 

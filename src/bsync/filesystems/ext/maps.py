@@ -98,8 +98,13 @@ def below(nodes: Nodes, contents: Rows) -> Level:
 
 
 def in_order(nodes: Nodes) -> Nodes:
-    """The same in ascending order of their blocks."""
-    return nodes.of(np.argsort(nodes.block, kind="stable"))
+    """The same in ascending order of their blocks, each of which is a node of one map and once.
+    Raises `BadMap` where one is not."""
+    ordered = nodes.of(np.argsort(nodes.block, kind="stable"))
+    again = ordered.owner[1:][ordered.block[1:] == ordered.block[:-1]]
+    if len(again):
+        raise BadMap(f"inode {again[0]}: its map has a block that is part of a map already")
+    return ordered
 
 
 def pieces(nodes: Nodes, longest: int) -> Iterator[Nodes]:

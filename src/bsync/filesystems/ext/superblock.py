@@ -90,6 +90,7 @@ class Superblock:
     made: int = 0  # seconds since 1970: when mke2fs made it, or the one it was cloned from
     written: int = 0  # seconds since 1970: the last write of the superblock
     mmp_interval: int = 0  # seconds between two signs of life (mmp); 0: the default
+    checksum_seed: int = 0  # that of the checksums of metadata_csum
 
     @property
     def size(self) -> int:
@@ -160,7 +161,14 @@ def _fields(data: bytes, features: frozenset[str]) -> Superblock:
         mmp_block=_int(data, 0x168, 8) if "mmp" in features else 0,
         orphan_inode=_int(data, 0x280, 4) if "orphan_file" in features else 0,
         mmp_interval=_int(data, 0x166, 2) if "mmp" in features else 0,
+        checksum_seed=_seed(data, features),
     )
+
+
+def _seed(data: bytes, features: frozenset[str]) -> int:
+    """What every checksum begins with: kept by itself, or made of the UUID."""
+    kept = "metadata_csum_seed" in features
+    return _int(data, 0x270, 4) if kept else crc32c(0xFFFFFFFF, data[0x68:0x78])
 
 
 def _tuning(data: bytes) -> dict[str, Any]:
@@ -188,7 +196,7 @@ def checksum(data: bytes) -> int:
 def crc32c(crc: int, data: bytes) -> int:
     """CRC-32C (Castagnoli, reflected) as ext4 uses it: no inversion at the end."""
     for byte in data:
-        crc = (crc >> 8) ^ _CRC_TABLE[(crc ^ byte) & 0xFF]
+        crc = (crc >> 8) ^ CRC_TABLE[(crc ^ byte) & 0xFF]
     return crc
 
 
@@ -198,7 +206,7 @@ def _crc_entry(value: int) -> int:
     return value
 
 
-_CRC_TABLE = tuple(_crc_entry(value) for value in range(256))
+CRC_TABLE = tuple(_crc_entry(value) for value in range(256))
 
 
 def _int(data: bytes, offset: int, width: int) -> int:
@@ -265,6 +273,9 @@ def _check(sb: Superblock) -> None:
          f"group descriptors of {sb.descriptor_size} bytes"),
         (table_bytes > sb.blocks_per_group * sb.block_size, "inode tables larger than groups"),
         (sb.groups_per_flex > 1 << 31, "impossible flex_bg size"),
+        ("meta_bg" not in sb.features
+         and sb.groups * sb.descriptor_size > sb.blocks_per_group * sb.block_size,
+         "descriptors larger than groups"),
     )  # fmt: skip
     for wrong, text in impossible:
         if wrong:

@@ -87,19 +87,28 @@ def _extents(read: Read, sb: Superblock, header: _Header, which: int) -> list[Ru
     magic = _MAGICS[which]
     nodes = [header.roots[which]]
     for level in range(header.levels[which] - 1, 0, -1):
-        nodes = [
-            child
-            for node in nodes
-            for child in _children(sb, _node(read, sb, header.group, node, magic, level))
-        ]
-        if len(set(nodes)) != len(nodes):
+        children: list[int] = []
+        for node in nodes:
+            children += _children(sb, _node(read, sb, header.group, node, magic, level))
+            _check_count(sb, header, len(children))
+        if len(set(children)) != len(children):
             raise Unknown(_DAMAGED)
+        nodes = children
     found: list[Run] = []
     for node in nodes:
         data = _node(read, sb, header.group, node, magic, 0)
         end = _HEADER + _count(sb, data, _RECORD) * _RECORD
         found += struct.iter_unpack(">II", data[_HEADER:end])
+        _check_count(sb, header, len(found))
     return found
+
+
+def _check_count(sb: Superblock, header: _Header, count: int) -> None:
+    """Nodes and extents have a block each, of which a group has so many."""
+    if count > sb.group_length(header.group):
+        raise Unknown(_DAMAGED)
+    if count > _MOST:
+        raise Unknown("its free space is in too many pieces")
 
 
 def _node(read: Read, sb: Superblock, group: int, block: int, magic: bytes, level: int) -> bytes:
