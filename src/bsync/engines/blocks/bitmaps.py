@@ -74,10 +74,12 @@ def check_owned(half: Half) -> None:
     sb, bound = half.superblock, maps.Bound(half.superblock.blocks)
     inside = owned.union(list(used(half)))
     with owned.followed(half):
-        for first, rows in inodes.tables(half.access.bytes_at, sb, half.groups):
-            numbers = np.arange(first, first + len(rows), dtype=np.int64)
+        for first, every in inodes.tables(half.access.bytes_at, sb, half.groups):
+            numbers = np.arange(first, first + len(every), dtype=np.int64)
+            alive = table.in_use(every, numbers)
+            rows, numbers = every[alive], numbers[alive]
             attributes = table.attribute_blocks(rows)
-            having = table.in_use(rows, numbers) & (attributes != 0)
+            having = attributes != 0
             _expect_inside(inside, numbers[having], attributes[having])
             for level in owned.levels(half, rows, numbers, bound):
                 _expect_inside(inside, level.nodes.owner, level.nodes.block)
