@@ -273,13 +273,13 @@ def _check(sb: Superblock) -> None:
          f"group descriptors of {sb.descriptor_size} bytes"),
         (table_bytes > sb.blocks_per_group * sb.block_size, "inode tables larger than groups"),
         (sb.groups_per_flex > 1 << 31, "impossible flex_bg size"),
-        ("meta_bg" not in sb.features
-         and sb.groups * sb.descriptor_size > sb.blocks_per_group * sb.block_size,
-         "descriptors larger than groups"),
     )  # fmt: skip
     for wrong, text in impossible:
         if wrong:
             raise BadSuperblock(f"damaged superblock ({text})")
+    descriptors = sb.groups * sb.descriptor_size
+    if "meta_bg" not in sb.features and descriptors > sb.blocks_per_group * sb.block_size:
+        raise BadSuperblock("damaged superblock (descriptors larger than groups)")
     if sb.inodes != sb.inodes_per_group * sb.groups:
         raise BadSuperblock("damaged superblock (inode count and groups disagree)")
 
