@@ -14,10 +14,11 @@ from bsync.engines.blocks import directories
 from bsync.engines.blocks import pair as pairs
 from bsync.engines.blocks.engine import Copier
 from bsync.engines.rsync import Transfer
-from bsync.errors import CopyFailed, nothing_written, writing
+from bsync.errors import BsyncError, CopyFailed, nothing_written, writing
 from bsync.events import Emit, Noticed, StepAdvanced, StepEnded, StepStarted
 from bsync.explain import preparation, title
 from bsync.filesystems import mark
+from bsync.filesystems.kind import BadSuperblock
 from bsync.filesystems.kinds import kind_of
 from bsync.filesystems.swap import mkswap_arguments
 from bsync.gpt import Records
@@ -211,7 +212,19 @@ def _make_filesystem(step: MakeFilesystem, context: Context) -> None:
         _discard(device)
         run(*kind.making(source, step.place.destination.size, device))
         run(*kind.marking(source, found_at(device, source), device))
-        overwrite_start(device, bytes(len(SECTOR)))
+    _see_mark(step, context)
+    context.destination.write(step.place.destination.start, bytes(len(SECTOR)))
+    context.destination.flush()
+
+
+def _see_mark(step: MakeFilesystem | MarkFilesystem, context: Context) -> None:
+    """Before anything else is written, the mark is on the medium: see it there."""
+    kind = kind_of(step.source)
+    beginning = context.destination.read(step.place.destination.start, kind.REACH)
+    with contextlib.suppress(BadSuperblock):
+        if mark.is_unfinished_mirror(kind.read(step.source.kind, beginning), step.source):
+            return
+    raise CopyFailed(f"{step.place.name}: what was written to the destination is not there")
 
 
 def _discard(device: str) -> None:
@@ -227,6 +240,7 @@ def _mark(step: MarkFilesystem, context: Context) -> None:
             _repair(device, step)
         if present.uuid != mark.marker_uuid(source.uuid):
             run(*kind_of(source).marking(source, present, device))
+    _see_mark(step, context)
 
 
 def _repair(device: str, step: MarkFilesystem) -> None:
@@ -264,11 +278,33 @@ def _check_grown(device: str, step: GrowExt | CompleteBlocks) -> None:
 
 
 def _complete(step: CompleteFilesystem, context: Context) -> None:
-    """Tune the finished mirror, and take the mark away last."""
-    source = step.source
+    """Tune and check the finished clone, and take the mark away last, once all that was written
+    is known to be on the medium."""
+    source, kind = step.source, kind_of(step.source)
     with _target(context, step.place.destination) as device:
-        for command in kind_of(source).completing(source, found_at(device, source), device):
+        for command in kind.completing(source, found_at(device, source), device):
             run(*command)
+    _check(step, context)
+    try:
+        with _target(context, step.place.destination) as device:
+            for command in kind.unmarking(source, found_at(device, source), device):
+                run(*command)
+    except CopyFailed:
+        with contextlib.suppress(BsyncError), _target(context, step.place.destination) as device:
+            run(*kind.marking(source, found_at(device, source), device))
+        raise
+
+
+def _check(step: CompleteFilesystem, context: Context) -> None:
+    """Raise `CopyFailed` unless the finished clone is sound, as read from the medium."""
+    try:
+        with _target(context, step.place.destination) as device:
+            run(*kind_of(step.source).checking(device))
+    except CopyFailed as error:
+        raise CopyFailed(
+            f"{step.place.name} of the destination is damaged: {error.message}",
+            "check the disk; wipe it (wipefs -a) and run again to make it anew",
+        ) from None
 
 
 def _copy_files(step: CopyFiles, context: Context, advance: Advance) -> tuple[Transfer, str]:

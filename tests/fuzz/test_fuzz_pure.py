@@ -111,7 +111,7 @@ def test_reiserfs_superblocks(
         return
     assert 0 <= found.used <= found.size
     for command in (
-        reiserfs.making(found, size, "x"), *reiserfs.completing(found, found, "x"),
+        reiserfs.making(found, size, "x"), *reiserfs.unmarking(found, found, "x"),
     ):  # fmt: skip
         assert all("\0" not in word for word in command)
     reiserfs.fits(found, size)

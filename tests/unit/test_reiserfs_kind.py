@@ -98,7 +98,7 @@ def test_it_is_made_marked_and_completed() -> None:
     assert made[made.index("-u") + 1] == mark.marker_uuid(builders.UUID)
     assert made[made.index("-l") + 1] == mark.LABEL
     assert made[-2:] == ["/dev/x", str(GIB // 4096)]
-    ((*_, option, label, device),) = kind.completing(source, source, "/dev/x")
+    ((*_, option, label, device),) = kind.unmarking(source, source, "/dev/x")
     assert (option, label, device) == ("-l", "old", "/dev/x")
 
 

@@ -15,7 +15,7 @@ import stat
 import struct
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from bsync.acquire import locks
@@ -66,6 +66,7 @@ class Device:
     keeper: Keeper = field(default_factory=Nobody)
     disposable: bool = False  # a copy that may be repaired before it is read
     shortcut: Shortcut | None = None  # to what it stands on, for many requests at once
+    witness: int = -1  # a second descriptor: errors of writing back that nobody else is told of
 
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes at `offset`, fewer only at the end.  Raises `Unavailable`."""
@@ -95,7 +96,7 @@ class Device:
         """All that was written is on the disk, and whoever reads sees it, by whatever way it came
         and is read; or `CopyFailed`."""
         try:
-            os.fsync(self.descriptor)
+            os.fsync(self.descriptor if self.witness < 0 else self.witness)
             if self.shortcut:
                 self.shortcut.forget(self.descriptor)
         except OSError as error:
@@ -143,6 +144,8 @@ def opened(
             device = _created(word, path, create, held)
         else:
             device = _existing(word, path, access, apart_from, held)
+        if writable:
+            device = held.enter_context(_witnessed(device))
         table = _table(device)
         try:
             yield device
@@ -151,6 +154,21 @@ def opened(
             held.close()
             if changed:
                 _renew_nodes(device.path)
+
+
+@contextlib.contextmanager
+def _witnessed(device: Device) -> Iterator[Device]:
+    """The device with a descriptor that is open all along, and that nobody else asks.
+
+    The kernel tells every open file once of an error of writing back (errseq_t).  Loop devices
+    share the other descriptor: whoever flushes one of them, and does not mind, would take it.
+    """
+    witness = os.open(f"/proc/self/fd/{device.descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield replace(device, witness=witness)
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(witness)
 
 
 @dataclass(frozen=True)

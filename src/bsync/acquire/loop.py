@@ -27,6 +27,7 @@ from bsync.run import loaded
 
 _CONTROL = Path("/dev/loop-control")
 _CTL_GET_FREE, _CONFIGURE, _GET_STATUS, _CLR_FD = 0x4C82, 0x4C0A, 0x4C05, 0x4C01
+_FLUSH_BUFFERS = 0x1261  # BLKFLSBUF, linux/fs.h
 _READ_ONLY, _AUTOCLEAR, _DIRECT_IO = 1, 4, 16
 _INFO = struct.Struct("=QQQQQIIII64s64s32sQQ")
 _PATIENCE = 10.0  # seconds for a loop device to go after its last user
@@ -127,6 +128,8 @@ class Loop:
         except OSError as error:
             kind = Busy if error.errno == errno.EBUSY else Unavailable
             raise kind(f"{self.device} cannot be attached: {error.strerror}", _hint()) from None
+        with contextlib.suppress(OSError):  # of whoever had this loop device before
+            os.fsync(self._held)
 
     def flush(self) -> None:
         """See whatever was written to it on what it stands on.
@@ -138,6 +141,7 @@ class Loop:
         try:
             os.fsync(self._held)
             os.fsync(self._over.backing)
+            fcntl.ioctl(self._held, _FLUSH_BUFFERS)  # whoever reads now reads what is there
         except OSError as error:
             raise CopyFailed(f"the destination cannot be written: {error.strerror}") from None
 

@@ -56,11 +56,13 @@ def mounted_tree(
 
 @contextlib.contextmanager
 def loop_over(ledger: Ledger, device: Device, extent: Extent, *, writable: bool) -> Iterator[str]:
-    """A loop device over `extent`, flushed at the end if it is writable."""
+    """A loop device over `extent`; if the block ends well, what was written is on the medium."""
     with loop.attached(ledger, Over(device.descriptor, extent, writable)) as attached:
         yield attached.device
         if writable:
             attached.flush()
+    if writable:
+        device.flush()
 
 
 def found_at(path: str, like: Filesystem) -> Filesystem:

@@ -122,7 +122,10 @@ class Kind(Protocol[F]):
         """The command that finds damage, and mends none: then its status is not 0."""
 
     def completing(self, source: F, present: F, device: str, /) -> list[Command]:
-        """The commands that tune the finished mirror, and take the mark away last."""
+        """The commands that tune the finished clone, which stays marked."""
+
+    def unmarking(self, source: F, present: F, device: str, /) -> list[Command]:
+        """The commands that give the marked `present` the names of `source`, the label last."""
 
     def mount_options(self, present: F, *, writable: bool) -> list[str]:
         """How it is mounted, besides ro or rw and noatime."""

@@ -140,8 +140,13 @@ def completing(source: Ext, present: Ext, device: str) -> list[Command]:
     return [
         ["tune2fs", *make.tune2fs_arguments(sb, present.superblock.blocks), device],
         *(["debugfs", "-w", "-R", request, device] for request in make.debugfs_requests(sb)),
-        *(["tune2fs", *words, device] for words in mark.completing(sb, present.superblock)),
     ]
+
+
+def unmarking(source: Ext, present: Ext, device: str) -> list[Command]:
+    """See `Kind`."""
+    changes = mark.completing(source.superblock, present.superblock)
+    return [["tune2fs", *words, device] for words in changes]
 
 
 def mount_options(present: Ext, *, writable: bool) -> list[str]:

@@ -138,6 +138,11 @@ def checking(device: str) -> Command:
 
 
 def completing(source: Reiser, present: Reiser, device: str) -> list[Command]:
+    """See `Kind`: nothing but its names can be tuned."""
+    return []
+
+
+def unmarking(source: Reiser, present: Reiser, device: str) -> list[Command]:
     """See `Kind`."""
     return [["reiserfstune", "-f", "-u", source.uuid, "-l", source.label, device]]
 
