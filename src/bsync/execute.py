@@ -282,7 +282,9 @@ def _complete(step: CompleteFilesystem, context: Context) -> None:
     is known to be on the medium."""
     source, kind = step.source, kind_of(step.source)
     with _target(context, step.place.destination) as device:
-        for command in kind.completing(source, found_at(device, source), device):
+        if not (present := found_at(device, source)).clean:
+            raise _unsound(step, "the kernel found it damaged while it was mounted")
+        for command in kind.completing(source, present, device):
             run(*command)
     _check(step, context)
     try:
@@ -301,10 +303,7 @@ def _check(step: CompleteFilesystem, context: Context) -> None:
         with _target(context, step.place.destination) as device:
             run(*kind_of(step.source).checking(device))
     except CopyFailed as error:
-        raise CopyFailed(
-            f"{step.place.name} of the destination is damaged: {error.message}",
-            "check the disk; wipe it (wipefs -a) and run again to make it anew",
-        ) from None
+        raise _unsound(step, error.message) from None
 
 
 def _copy_files(step: CopyFiles, context: Context, advance: Advance) -> tuple[Transfer, str]:
@@ -313,24 +312,14 @@ def _copy_files(step: CopyFiles, context: Context, advance: Advance) -> tuple[Tr
         context.ledger, context.destination, place.destination, step.source, writable=True
     ) as there:
         done = files.mirror(tree, there, advance, checksum=step.checksum)
-    _check_copy(step, context)
     return done, _said(done)
 
 
-def _check_copy(step: CopyFiles, context: Context) -> None:
-    """The kernel met no damage on the clone; a new one has none at all.  While it is marked."""
-    extent = step.place.destination
-    with loop_over(context.ledger, context.destination, extent, writable=False) as device:
-        clean = found_at(device, step.source).clean
-        damage = "" if clean else "the kernel found it damaged while it was mounted"
-        if step.fresh and clean:
-            try:
-                run(*kind_of(step.source).checking(device))
-            except CopyFailed as error:
-                damage = error.message
-    if damage:
-        name = step.place.at_destination
-        raise CopyFailed(f"{name}: {damage}", "is the disk below it full, or failing? see dmesg")
+def _unsound(step: CompleteFilesystem, damage: str) -> CopyFailed:
+    return CopyFailed(
+        f"{step.place.at_destination} is damaged: {damage}",
+        "is the disk below it full, or failing? see dmesg; wipefs -a lets it be made anew",
+    )
 
 
 def _said(done: Transfer) -> str:

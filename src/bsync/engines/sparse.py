@@ -83,8 +83,8 @@ def same_data(source: Path, destination: Path, name: bytes) -> bool:
     """Whether both files called `name` hold the same bytes; holes are read on neither side."""
     try:
         with (
-            open(os.path.join(os.fsencode(source), name), "rb", 0) as here,
-            open(os.path.join(os.fsencode(destination), name), "rb", 0, opener=_nofollow) as there,
+            open(os.path.join(os.fsencode(source), name), "rb", 0, opener=_regular) as here,
+            open(os.path.join(os.fsencode(destination), name), "rb", 0, opener=_regular) as there,
         ):
             size = os.fstat(here.fileno()).st_size
             extents = [*_data(here.fileno(), size), *_data(there.fileno(), size)]
@@ -97,8 +97,13 @@ def same_data(source: Path, destination: Path, name: bytes) -> bool:
         return False
 
 
-def _nofollow(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW)
+def _regular(path: str, flags: int) -> int:
+    """Open a regular file, and nothing else: opening a FIFO would wait for a partner."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return descriptor
 
 
 def _copy(source: bytes, destination: bytes, names: list[bytes], stale: bool) -> Transfer:
@@ -157,7 +162,7 @@ def _is_folder(path: bytes) -> bool:
 def _copy_data(source: bytes, destination: bytes, size: int) -> int:
     """Copy the data between the holes.  The file's time is not the source's yet."""
     copied = 0
-    with open(source, "rb", 0) as read, open(destination, "xb", 0) as write:
+    with open(source, "rb", 0, opener=_regular) as read, open(destination, "xb", 0) as write:
         write.truncate(size)
         for start, end in _data(read.fileno(), size):
             for at in range(start, end, _PIECE):

@@ -36,16 +36,16 @@ def check(half: Half) -> None:
 
 
 def check_inodes(half: Half, numbers: Numbers) -> None:
-    """Raise `Damaged` if one of the directories with these inodes is: in a block, or by a hole,
-    which the kernel passes over as well."""
+    """Raise `Damaged` if one of the directories with these inodes is: in a block, by a
+    hole, which the kernel passes over as well, or by a size that leaves blocks out."""
     with owned.followed(half):
         runs = owned.data_of(half, numbers)
         have = np.bincount(np.searchsorted(numbers, runs.owner), runs.length, len(numbers))
         rows = owned.rows_of(half, numbers) if len(numbers) else np.zeros((0, 128), np.uint8)
         listed = table.has_map(rows, half.superblock)
-        short = listed & (table.size(rows) > have * half.superblock.block_size)
-        if short.any():
-            raise maps.BadMap(f"directory inode {numbers[short][0]} has a hole")
+        wrong = listed & (table.size(rows) != have * half.superblock.block_size)
+        if wrong.any():
+            raise maps.BadMap(f"directory inode {numbers[wrong][0]} has not the blocks of its size")
         check_blocks(half, owned.blocks_in(runs))
 
 
