@@ -5,10 +5,29 @@ from __future__ import annotations
 
 import sys
 
-from lab import MIB, Lab
+import pytest
+from lab import MIB, Lab, call, digest
 from small_disks import bare
 
 BSYNC = f"{sys.executable} -m bsync"
+
+
+@pytest.mark.parametrize("option", ["--yes", "--dry-run"])
+def test_a_swap_file_in_use(lab: Lab, option: str) -> None:
+    """The kernel refuses to have it written, but only after the plan began."""
+    source, target = bare(lab), lab.folder / "swap.img"
+    target.write_bytes(bytes(64 * MIB))
+    target.chmod(0o600)
+    call("mkswap", "--quiet", target)
+    was = digest(target)
+    call("swapon", target)
+    try:
+        run = lab.bsync(source, target, option, status=3)
+    finally:
+        call("swapoff", target)
+    assert "in use as swap" in run.err
+    assert f"swapoff {target}" in run.err
+    assert digest(target) == was
 
 
 def test_a_folder_that_is_missing(lab: Lab) -> None:

@@ -264,9 +264,8 @@ def _existing(
 
 
 def _file(word: str, path: str, access: _Access, held: contextlib.ExitStack) -> Device:
-    if access.wanted and not access.writable:
-        with contextlib.ExitStack() as glance:
-            _open(glance, path, os.O_RDWR)  # changes nothing, not even its times
+    if access.wanted:
+        _refuse_unwritable(path)
     descriptor = _open(held, path, os.O_RDWR if access.writable else os.O_RDONLY)
     facts = os.fstat(descriptor)
     if facts.st_size == 0:
@@ -275,6 +274,18 @@ def _file(word: str, path: str, access: _Access, held: contextlib.ExitStack) -> 
     ground = ground_of(facts)
     _refuse_loops(path, ground, access.wanted)
     return Device(word, path, descriptor, facts.st_size, _FILE_SECTOR, "image file", ground)
+
+
+def _refuse_unwritable(path: str) -> None:
+    """See whether a file could be written; changes nothing, not even its times."""
+    with contextlib.ExitStack() as held:
+        descriptor = _open(held, path, os.O_RDWR)
+        try:
+            os.pwrite(descriptor, b"", 0)
+        except OSError as error:
+            if error.errno == errno.ETXTBSY:
+                raise Refused(f"{path} is in use as swap space", f"swapoff {path}") from None
+            raise Unavailable(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _block(word: str, path: str, access: _Access, held: contextlib.ExitStack) -> Device:

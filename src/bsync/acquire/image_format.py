@@ -63,7 +63,10 @@ def block_size(descriptor: int) -> int:
 
 def refuse_format(path: str, descriptor: int) -> None:
     """Raise `Refused` where a file that was given bare is an image of a known format."""
-    name = detected(descriptor)
+    try:
+        name = detected(descriptor)
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be read: {error.strerror}") from None
     if name:
         raise Refused(
             f"{path} is a {name} image",

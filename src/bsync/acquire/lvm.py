@@ -34,6 +34,7 @@ _FIELDS = (
     "lv_merging",
 )  # fmt: skip
 _PATIENCE = 10.0  # seconds for a snapshot to become idle
+_POLLED = 60.0  # seconds for a merge to go on: LVM looks at it every 15
 _WATCH = 2.0  # seconds between two looks at its fill level
 _NEARLY_FULL = 80.0  # per cent
 
@@ -123,7 +124,14 @@ class Snapshot:
     def merge(self) -> None:
         """Make the origin what the snapshot is.  Raises `CopyFailed`."""
         name = f"{self.vg}/{self.name}"
-        run("lvconvert", "--merge", "--interval", "1", "--yes", name, critical=True)
+        try:
+            run("lvconvert", "--merge", "--interval", "1", "--yes", name, critical=True)
+        except CopyFailed:  # it may have been ended after it began; then the merge goes on
+            there = self.look()
+            if there is not None and not there.merging:
+                raise
+            if there is not None:
+                _end_merge(self, there)
         if self.look() is not None:
             raise CopyFailed(
                 f"{self.vg}/{self.name} is not merged yet, since its origin is in use",
@@ -133,13 +141,13 @@ class Snapshot:
 
 def _end_merge(snapshot: Snapshot, there: Volume) -> None:
     """See a merge to its end, whatever became of the program that began it: as long as it goes on,
-    or for `_PATIENCE` seconds.  Raises `Unreleased`."""
+    or for `_POLLED` seconds.  Raises `Unreleased`."""
     origin = f"{there.vg}/{there.origin}"
     run("lvchange", "--poll", "y", origin, ok=range(256), failure=Unreleased, critical=True)
-    deadline, left = time.monotonic() + _PATIENCE, there.full
+    deadline, left = time.monotonic() + _POLLED, there.full
     while (now := snapshot.look()) is not None:
         if now.full != left:
-            deadline, left = time.monotonic() + _PATIENCE, now.full
+            deadline, left = time.monotonic() + _POLLED, now.full
         if time.monotonic() > deadline:
             raise Unreleased(
                 f"the snapshot {there.name} is not merged into {origin} yet",
@@ -164,6 +172,11 @@ def snapshot(
     `notice` hears when it is nearly full.  Raises `Unavailable`, `Refused`.
     """
     below = origin(locator)
+    if below.merging:
+        raise Unavailable(
+            f"a snapshot is being merged into {below.name}",
+            f"wait for its end; where it does not go on: lvchange --poll y {below.name}",
+        )
     if transaction and below.open:
         raise Refused(f"{below.name} is in use", "unmount it first")
     tag = f"{_TAG}.{machine()}.{ledger.run}"

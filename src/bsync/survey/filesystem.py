@@ -24,6 +24,8 @@ _BEHIND = 64 * KIB  # bytes; less than that behind a filesystem is only rounding
 _END = 128 * KIB  # bytes at the end in which members of RAIDs have superblocks
 # Where boot sectors say how many sectors of the disk are before them: offset and size in bytes.
 _HIDDEN = {"vfat": (0x1C, 4), "ntfs": (0x1C, 4), "exfat": (0x40, 8)}
+_UNREADABLE = re.compile(r"read failed: (?!Success)(.*)")
+_FAILING = "the kernel's log (dmesg) says more; ddrescue saves what can be read of a failing disk"
 # Of the ways in which blkid speaks, only udev's tells every label unambiguously.
 _NAMES = {
     "ID_FS_TYPE": "TYPE",
@@ -34,12 +36,18 @@ _NAMES = {
 
 
 def signatures(device: Device, extent: Extent) -> dict[str, str]:
-    """What blkid finds in `extent`: TYPE, PTTYPE, UUID and LABEL."""
+    """What blkid finds in `extent`: TYPE, PTTYPE, UUID and LABEL.  Raises `Unavailable`.
+
+    It ends with the same status where it found nothing and where it could not read; only its
+    debugging output tells which (a read beyond the end fails with "Success").
+    """
     result = run(
-        "blkid", "--probe", "--output", "udev", "--offset", str(extent.start),
-        "--size", str(extent.size), device.path,
+        "env", "LIBBLKID_DEBUG=lowprobe", "blkid", "--probe", "--output", "udev",
+        "--offset", str(extent.start), "--size", str(extent.size), device.path,
         ok=(0, _NOTHING, _AMBIVALENT), failure=Unavailable,
     )  # fmt: skip
+    if failed := _UNREADABLE.search(result.errors):
+        raise Unavailable(f"{device.word} cannot be read: {failed[1]}", _FAILING)
     if result.status == _AMBIVALENT:
         return {"TYPE": "signatures of several kinds"}
     lines = (line.partition("=") for line in result.output.split("\n"))
@@ -116,8 +124,6 @@ def with_usage(device: Device, extent: Extent, found: Foreign) -> Foreign:
         return dataclasses.replace(found, usage=xfs.usage(read, extent.size))
     except Unknown as error:
         return dataclasses.replace(found, unmapped=str(error))
-    except Unavailable:
-        return dataclasses.replace(found, unmapped="its record of free space cannot be read")
 
 
 def _unnamed(device: Device, extent: Extent) -> Content:

@@ -7,7 +7,9 @@ Disk Layout".
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from itertools import pairwise
 from typing import Any
@@ -30,6 +32,7 @@ from bsync.survey.filesystem import content_of
 from bsync.survey.gap import gap_of
 
 _PROTECTIVE = f"{gpt.PROTECTIVE:x}"
+_EIO = os.strerror(errno.EIO)
 _MAX_LOGICAL = 256  # records; a longer chain is a loop or no table
 
 
@@ -98,6 +101,8 @@ def _gpt(device: Device, partitions: tuple[Partition, ...]) -> gpt.Gpt:
 
 def _sfdisk(device: Device) -> dict[str, Any]:
     result = run("sfdisk", "--json", device.path, ok=(0, 1), failure=Unavailable)
+    if _EIO in result.errors:
+        raise Unavailable(f"{device.word} cannot be read: {_EIO}")
     try:
         _, brace, text = result.output.partition("{")  # such as "omitting empty partition"
         facts = json.loads(brace + text)["partitiontable"]
