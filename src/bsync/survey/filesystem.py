@@ -46,7 +46,8 @@ def signatures(device: Device, extent: Extent) -> dict[str, str]:
         "--offset", str(extent.start), "--size", str(extent.size), device.path,
         ok=(0, _NOTHING, _AMBIVALENT), failure=Unavailable,
     )  # fmt: skip
-    if failed := _UNREADABLE.search(result.errors):
+    failed = _UNREADABLE.search(result.errors)
+    if failed and result.status == _NOTHING:
         raise Unavailable(f"{device.word} cannot be read: {failed[1]}", _FAILING)
     if result.status == _AMBIVALENT:
         return {"TYPE": "signatures of several kinds"}
