@@ -209,7 +209,7 @@ def _make_filesystem(step: MakeFilesystem, context: Context) -> None:
     source, kind = step.source, kind_of(step.source)
     with _target(context, step.place.destination) as device:
         _wipe(device)
-        _discard(device)
+        _discard(device, context)
         run(*kind.making(source, step.place.destination.size, device))
         run(*kind.marking(source, found_at(device, source), device))
     _see_mark(step, context)
@@ -227,9 +227,11 @@ def _see_mark(step: MakeFilesystem | MarkFilesystem, context: Context) -> None:
     raise CopyFailed(f"{step.place.name}: what was written to the destination is not there")
 
 
-def _discard(device: str) -> None:
+def _discard(device: str, context: Context) -> None:
     """Give back all but the first sector, which mke2fs would give back too; where that is not
-    possible, nothing is lost."""
+    possible, nothing is lost.  An image file that has all of its room keeps it."""
+    if context.destination.reserved:
+        return
     run("blkdiscard", "--force", "--step", "1GiB", "--offset", "4096", device, ok=(0, 1))
 
 
@@ -347,7 +349,7 @@ def _mark_blocks(step: MarkBlocks, context: Context) -> str:
     if step.way is Way.FRESH:
         with _target(context, step.place.destination) as device:
             _wipe(device)
-            _discard(device)
+            _discard(device, context)
     copier.begin(always=step.always)
     return "nothing differs" if copier.idle else "done"
 
@@ -389,4 +391,4 @@ def _make_room(step: CopyRaw, context: Context) -> None:
     with _target(context, step.place.destination) as device:
         _wipe(device)
         if step.usage and not step.begun:  # a copy byte by byte reads what is there
-            _discard(device)
+            _discard(device, context)

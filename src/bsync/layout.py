@@ -215,6 +215,7 @@ class Side:
     word: str
     description: str  # "image file", "Samsung SSD 870, serial S6PX…"
     layout: Layout
+    room: int | None = None  # bytes that an image file may come to take; None where it is a device
 
     @property
     def extent(self) -> Extent:

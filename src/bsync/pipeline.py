@@ -176,6 +176,7 @@ def _explained(*devices: Device) -> Iterator[None]:
     except CopyFailed:
         for device in devices:
             device.keeper.check()
+        devices[-1].check_room()
         raise
     for device in devices:
         device.keeper.check()

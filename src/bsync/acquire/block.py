@@ -26,8 +26,10 @@ from bsync.acquire.nbd import Shortcut
 from bsync.deferred import deferred
 from bsync.errors import CopyFailed, Refused, Unavailable, Usage
 from bsync.locate import DevicePath, LoopFile
+from bsync.units import both_sizes
 
 _SECTOR_SIZE, _READ_ONLY, _REREAD = 0x1268, 0x125E, 0x125F  # BLKSSZGET, BLKROGET, BLKRRPART
+_FULL = 1 << 20  # bytes: a filesystem with less is full, for an image that is to grow
 _FILE_SECTOR = 512  # bytes; what a loop device over a file has
 _TABLE = 34 * 512  # bytes at the beginning in which a new table shows
 _UDEV = 5.0  # seconds that udev may take to look at a device
@@ -101,6 +103,33 @@ class Device:
                 self.shortcut.forget(self.descriptor)
         except OSError as error:
             raise CopyFailed(f"{self.word} cannot be flushed: {error.strerror}") from None
+
+    @property
+    def room(self) -> int | None:
+        """Bytes of its filesystem that an image file has, or may still get; None for a device."""
+        facts = os.fstat(self.descriptor)
+        return self._free() + facts.st_blocks * 512 if stat.S_ISREG(facts.st_mode) else None
+
+    @property
+    def reserved(self) -> bool:
+        """Whether it is an image file without holes: somebody has kept all of its room for it."""
+        facts = os.fstat(self.descriptor)
+        return stat.S_ISREG(facts.st_mode) and facts.st_blocks * 512 >= facts.st_size
+
+    def check_room(self) -> None:
+        """Raise `CopyFailed` if an image file cannot get any room: whoever wrote to it through a
+        loop device was only told of an error."""
+        if self.room is not None and not self.reserved and self._free() < _FULL:
+            free = both_sizes(self.room, self.size)
+            raise CopyFailed(
+                f"the filesystem that holds {self.word} is full: the image takes {free[0]} of "
+                f"{free[1]}",
+                "make room there, and run again",
+            )
+
+    def _free(self) -> int:
+        free = os.fstatvfs(self.descriptor)
+        return free.f_bavail * free.f_frsize
 
     def publish(self) -> None:
         """Give a file made for this run its name, now that it is to be written."""

@@ -44,7 +44,7 @@ from bsync.plan.steps import (
     WriteTable,
 )
 from bsync.plan.tables import Decision, check_boot, decide, present
-from bsync.units import count_text, size_text
+from bsync.units import both_sizes, count_text, size_text
 
 _BEFORE: tuple[tuple[type, ...], ...] = (
     (WriteTable, SetTable),
@@ -83,7 +83,16 @@ def make_plan(source: Side, destination: Side, options: Options) -> Plan:
             _plan_disk(draft, disk, destination.layout, options)
     _check_sectors(draft.steps, source.layout, destination.layout)
     ordered = sorted(draft.steps, key=_phase)
+    draft.notes += _room_note(destination, sum(step.cost for step in ordered))
     return Plan(source, destination, tuple(ordered), tuple(draft.destroys), tuple(draft.notes))
+
+
+def _room_note(destination: Side, cost: int) -> list[str]:
+    """A warning, and no refusal: holes, compression and what is the same already may save room."""
+    if destination.room is None or cost <= destination.room:
+        return []
+    need, have = both_sizes(cost, destination.room)
+    return [f"{destination.word} may come to need {need}; the filesystem that holds it has {have}"]
 
 
 def _check_free(side: Side) -> None:

@@ -23,7 +23,7 @@ def survey(device: Device, beside: Layout | None = None) -> Side:
     layout = _layout(device)
     if isinstance(beside, Disk) and isinstance(layout, Disk):
         layout = replace(layout, beside=digest(device, beside.gap.ranges))
-    return Side(device.word, device.description, layout)
+    return Side(device.word, device.description, layout, device.room)
 
 
 def _layout(device: Device) -> Layout:
