@@ -59,6 +59,10 @@ class Captured(Device):
 
     capture: Capture
 
+    @property
+    def room(self) -> None:
+        """Nobody asks a captured device for more room."""
+
     def read(self, offset: int, size: int) -> bytes:
         size = max(0, min(size, self.size - offset))
         data = bytearray(size)
@@ -95,6 +99,10 @@ class Recorder(Device):
     """An image file that writes down what is asked of it."""
 
     seen: Capture
+
+    @property
+    def room(self) -> None:
+        """What a capture is asked, too."""
 
     def read(self, offset: int, size: int) -> bytes:
         for at in range(offset // SECTOR, -(-(offset + size) // SECTOR)):
