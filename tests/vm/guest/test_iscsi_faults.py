@@ -131,7 +131,11 @@ def test_nobody_gets_a_disk_that_is_about_to_go(rig: Rig) -> None:
         rig.stand_in("iscsiadm", f"{mount} /mnt && touch {seen}", when="--logout")
         rig.bsync(source, target.url())
         assert not seen.exists()
-        (rig.programs / "iscsiadm").unlink()
+
+
+def test_a_disk_that_is_in_use_is_not_logged_out(rig: Rig) -> None:
+    source, lun = bare(rig), rig.image("lun.img", BARE_SIZE)
+    with served(TgtTarget([Lun(lun)])) as target:
         rig.faulty("after-step", 1, "KILL", source, target.url())
         (path,) = targets.session_disks(target.iqn).values()
         user = os.open(path, os.O_RDONLY | os.O_EXCL)
