@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bsync.acquire.block import Device
-from bsync.acquire.tree import Tree, found_at, loop_over, mounted_tree, overwrite_start
+from bsync.acquire.tree import NEVER, Tree, found_at, loop_over, mounted_tree, overwrite_start
 from bsync.bootcode import disarmed
 from bsync.engines import files, raw, used
 from bsync.engines.blocks import directories
@@ -91,8 +91,9 @@ def _prepare(step: Step, context: Context, stack: contextlib.ExitStack) -> None:
         if isinstance(step.source, Ext):
             directories.check_source(context.source, step.place.source, step.source)
         tree = mounted_tree(
-            context.ledger, context.source, step.place.source, step.source, writable=False
-        )
+            context.ledger, context.source, step.place.source, step.source, writable=False,
+            since=NEVER if step.since is None else step.since,
+        )  # fmt: skip
         context.trees[step.place.number] = stack.enter_context(tree)
     if isinstance(step, CopyBlocks):
         here, there = step.place.source, step.place.destination

@@ -87,7 +87,7 @@ def run(
         try:
             with deferred():
                 child = _spawn(argv, errors, given is not None, pass_fds, critical)
-            output = _follow(child, watch) if watch else _collect(child, given, timeout)
+            output = _follow(child, watch, given) if watch else _collect(child, given, timeout)
             status = child.wait()
         except subprocess.TimeoutExpired:
             assert child is not None
@@ -230,13 +230,16 @@ def _collect(child: _Child, given: bytes | None, timeout: float | None) -> str:
     return output.decode("utf-8", "replace")
 
 
-def _follow(child: _Child, watch: Callable[[str], None]) -> str:
+def _follow(child: _Child, watch: Callable[[str], None], given: bytes | None) -> str:
     """Hand on the latest line, ended by newline or carriage return; keep those by newline.
 
     A child that tells of every file would have us wake for each of them, at its own cost too:
     we look now and then, and its pipe is long enough for what it says between.
     """
     assert child.stdout is not None
+    if given is not None and child.stdin is not None:
+        with contextlib.suppress(BrokenPipeError), child.stdin:  # how it ended, its status tells
+            child.stdin.write(given)
     with contextlib.suppress(OSError):  # a limit of the machine: then it waits for us
         fcntl.fcntl(child.stdout.fileno(), fcntl.F_SETPIPE_SZ, _PIPE)
     kept: list[str] = []

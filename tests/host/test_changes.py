@@ -262,3 +262,35 @@ def test_flags_outside_are_not_touched(pair: Pair, lab: Lab) -> None:
         (tree / "folder").symlink_to(outside)
     pair.synchronised()
     assert re.match(r"-*d-*$", call("lsattr", outside / "file").split()[0].replace("e", "-"))
+
+
+def test_a_change_that_sets_the_time_back(pair: Pair) -> None:
+    """As `touch -d` does: neither the size nor the time tells, but the inode's own change time."""
+    with pair.changing() as tree:
+        for name in ("plain", "linked"):
+            (tree / name).write_text("old")
+        os.link(tree / "linked", tree / "link")
+        with (tree / "holed").open("wb") as file:
+            file.truncate(MIB)
+            file.write(b"old")
+    pair.synchronised()
+    with pair.changing() as tree:
+        for name in ("plain", "linked", "holed"):
+            when = os.stat(tree / name)
+            with (tree / name).open("r+b") as file:
+                file.write(b"new")
+            os.utime(tree / name, ns=(when.st_atime_ns, when.st_mtime_ns))
+    assert pair.synchronised()[0] == 3
+
+
+def test_holes_are_not_read_to_compare_contents(pair: Pair) -> None:
+    """One of a terabyte would take half an hour."""
+    with pair.changing() as tree:
+        with (tree / "holed").open("wb") as file:
+            file.truncate(1000 * GIB)
+            file.write(b"x")
+        (tree / "file").write_text("y")
+    pair.synchronised()
+    with pair.changing() as tree:
+        (tree / "holed").chmod(0o640)
+    pair.synchronised("--checksum")

@@ -52,7 +52,7 @@ def walked(image: Path) -> set[int]:
         def read(at: int, size: int) -> bytes:
             return os.pread(file.fileno(), size, at)
 
-        scan(read, parse(read(1024, 1024)), ahead)
+        scan(read, parse(read(1024, 1024)), ahead, 0)
     return found
 
 

@@ -21,6 +21,7 @@ from bsync.layout import Ext, Extent, Filesystem
 from bsync.ledger import Ledger
 from bsync.units import MIB
 
+NEVER = 1 << 40  # seconds since 1970; no change is as late
 _AHEAD = 128 * MIB  # of directories and attributes, read before a walk comes to them
 
 
@@ -34,8 +35,9 @@ class Tree:
 
 @contextlib.contextmanager
 def mounted_tree(
-    ledger: Ledger, device: Device, extent: Extent, like: Filesystem, *, writable: bool
-) -> Iterator[Tree]:
+    ledger: Ledger, device: Device, extent: Extent, like: Filesystem, *, writable: bool,
+    since: int = NEVER,
+) -> Iterator[Tree]:  # fmt: skip
     """The filesystem in `extent` of `device`, of the kind of `like`, privately mounted for the
     block.
 
@@ -49,7 +51,7 @@ def mounted_tree(
         options += kind_of(present).mount_options(present, writable=writable)
         name = f"{role}-{device.descriptor}-{extent.start}"
         with mount.mounted(ledger, path, name, like.kind, options) as target:
-            yield Tree(target, _look(path, present) or walk(target))
+            yield Tree(target, _look(path, present, since) or walk(target, since))
             if writable:
                 mount.flush(target)
 
@@ -89,7 +91,7 @@ def overwrite_start(path: str, data: bytes) -> None:
         raise CopyFailed(f"the destination cannot be written: {error.strerror}") from None
 
 
-def _look(path: str, present: Filesystem) -> Remarkable | None:
+def _look(path: str, present: Filesystem, since: int) -> Remarkable | None:
     """Look through the inode tables of a mounted filesystem, where there are any: through the
     page cache, which mounting empties and in which the walks over the tree then find them."""
     if not isinstance(present, Ext):
@@ -99,7 +101,7 @@ def _look(path: str, present: Filesystem) -> Remarkable | None:
         with open(path, "rb", 0) as opened:
             descriptor = opened.fileno()
             read = lambda at, size: _read(descriptor, at, size)  # noqa: E731
-            return scan(read, sb, _Ahead(descriptor, sb.block_size))
+            return scan(read, sb, _Ahead(descriptor, sb.block_size), since)
     except OSError as error:
         raise CopyFailed(f"the inode tables cannot be read: {error.strerror}") from None
     except BadSuperblock as error:

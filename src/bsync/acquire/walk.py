@@ -25,11 +25,13 @@ _UNIT = 512  # bytes of what st_blocks counts
 _SLACK = 4096  # bytes of a hole that is worth one
 
 
-def walk(root: Path) -> Remarkable:
-    """Look at every file below `root`, itself included.  Raises `CopyFailed`."""
+def walk(root: Path, since: int) -> Remarkable:
+    """Look at every file below `root`, itself included; a change from `since` on, in seconds since
+    1970, is late.  Raises `CopyFailed`."""
     flags: dict[int, int] = {}
     sparse: set[int] = set()
     linked: set[int] = set()
+    late: set[int] = set()
     try:
         for path, facts in _files(os.fsencode(root)):
             number, mode = facts.st_ino, facts.st_mode
@@ -37,12 +39,14 @@ def walk(root: Path) -> Remarkable:
                 flags[number] = found
             if stat.S_ISREG(mode) and facts.st_size - facts.st_blocks * _UNIT >= _SLACK:
                 sparse.add(number)
+            if stat.S_ISREG(mode) and facts.st_ctime >= since:
+                late.add(number)
             device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
             if device or (facts.st_nlink > 1 and not stat.S_ISDIR(mode)):
                 linked.add(number)
     except OSError as error:
         raise CopyFailed(f"a file cannot be looked at: {error.strerror}") from None
-    return Remarkable(flags, {}, frozenset(sparse), frozenset(linked))
+    return Remarkable(flags, {}, frozenset(sparse), frozenset(linked), frozenset(late))
 
 
 def _files(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:

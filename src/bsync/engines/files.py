@@ -14,16 +14,37 @@ from bsync.errors import CopyFailed
 def mirror(
     source: Tree, destination: Tree, advance: Callable[[int], None], *, checksum: bool = False
 ) -> Transfer:
-    """Make the destination's tree the source's.  Raises `CopyFailed`."""
+    """Make the destination's tree the source's.  Raises `CopyFailed`.
+
+    What the source changed late is compared by its contents: a program that sets a file's times
+    back leaves its size and time as they were.
+    """
     there = _paths(destination, destination.remarkable.linked)
     before = attributes.by_path(destination.remarkable, there)
-    here = _paths(source, source.remarkable.sparse)
+    sparse_files, late = source.remarkable.sparse, source.remarkable.late
+    here = _paths(source, sparse_files | late)
     wanted = attributes.by_path(source.remarkable, here)
     attributes.clear_flags(destination.path, before)
     _remove_wrong_links(source, destination, there)
-    done = _copy_sparse(source, destination, _of(source.remarkable.sparse, here), checksum)
-    done += rsync.mirror(source.path, destination.path, advance, checksum=checksum)
+    done = _copy_sparse(source, destination, _of(sparse_files & late, here), True)
+    done += _copy_sparse(source, destination, _of(sparse_files - late, here), checksum)
+    holed = [path for names in _of(sparse_files, here) for path in names]
+    done += rsync.mirror(source.path, destination.path, advance, checksum=checksum, holed=holed)
+    if not checksum:
+        doubtful = [path for names in _of(late - sparse_files, here) for path in names]
+        done += _refresh(source, destination, doubtful, advance)
     attributes.apply(destination.path, wanted, before)
+    return done
+
+
+def _refresh(
+    source: Tree, destination: Tree, names: list[bytes], advance: Callable[[int], None]
+) -> Transfer:
+    """Copy those of `names` whose contents differ; their folders keep their times."""
+    done = rsync.refresh(source.path, destination.path, names, advance)
+    if done.files:
+        folders = {os.path.dirname(name) or b"." for name in names}
+        sparse.set_times(source.path, destination.path, sorted(folders))
     return done
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from bsync.errors import CopyFailed
 from bsync.run import run
 
-OPTIONS = (
-    "-aHAXXU", "--numeric-ids", "--delete", "--modify-window=-1", "--whole-file",
-    "--no-human-readable",
+_KEEPING = (
+    "-aHAXXU", "--numeric-ids", "--modify-window=-1", "--whole-file", "--no-human-readable",
 )  # fmt: skip
+OPTIONS = (*_KEEPING, "--delete")
 _PROGRESS = re.compile(r"\s*([0-9,]+)\s+[0-9]+%")
 _NO_SPACE = "No space left on device"
 
@@ -41,22 +41,47 @@ class Transfer:
 
 
 def mirror(
-    source: Path, destination: Path, advance: Callable[[int], None], *, checksum: bool = False
-) -> Transfer:
+    source: Path, destination: Path, advance: Callable[[int], None], *, checksum: bool = False,
+    holed: Sequence[bytes] = (),
+) -> Transfer:  # fmt: skip
     """Make the tree at `destination` that at `source`.  Raises `CopyFailed`.
+
+    With `checksum` by contents, but for the files with holes (`holed`, relative paths), which rsync
+    would read as well.
 
     Where a changed file does not fit beside its old version, what is deleted goes first and
     files are changed in place; a last ordinary pass then sees to hard links that the
     in-place pass may have written through.
     """
+    how, given = ["--checksum", "--exclude-from=-", "--from0"] if checksum else [], b""
+    if checksum:
+        given = b"".join(b"/" + _literal(path) + b"\0" for path in holed)
     try:
-        return _pass(source, destination, advance, checksum)
+        done = _pass(source, destination, advance, [*OPTIONS, *how], given)
     except CopyFailed as error:
         if _NO_SPACE not in error.message:
             raise
-    tight = ("--delete-before", "--inplace", "--sparse")
-    first = _pass(source, destination, advance, checksum, *tight)
-    return first + _pass(source, destination, advance, checksum)
+        tight = ("--delete-before", "--inplace", "--sparse")
+        done = _pass(source, destination, advance, [*OPTIONS, *how, *tight], given)
+        done += _pass(source, destination, advance, [*OPTIONS, *how], given)
+    if checksum and holed:  # their attributes
+        done += _some(source, destination, holed, advance)
+    return done
+
+
+def refresh(
+    source: Path, destination: Path, names: Sequence[bytes], advance: Callable[[int], None]
+) -> Transfer:
+    """Copy those of `names` (relative paths) whose contents differ.  Raises `CopyFailed`."""
+    return _some(source, destination, names, advance, "--checksum") if names else Transfer()
+
+
+def _some(
+    source: Path, destination: Path, names: Sequence[bytes], advance: Callable[[int], None],
+    *how: str,
+) -> Transfer:  # fmt: skip
+    options = [*_KEEPING, *how, "--files-from=-", "--from0"]
+    return _pass(source, destination, advance, options, b"\0".join(names))
 
 
 def prune(source: Path, destination: Path) -> Transfer:
@@ -94,16 +119,16 @@ def _literal(path: bytes) -> bytes:
 
 
 def _pass(
-    source: Path, destination: Path, advance: Callable[[int], None], checksum: bool, *more: str
-) -> Transfer:
+    source: Path, destination: Path, advance: Callable[[int], None], options: Sequence[str],
+    given: bytes,
+) -> Transfer:  # fmt: skip
     def watch(line: str) -> None:
         if match := _PROGRESS.match(line):
             advance(int(match[1].replace(",", "")))
 
-    options = [*OPTIONS, *more, *(["--checksum"] if checksum else [])]
     result = run(
         "rsync", *options, "--info=progress2", "--stats", f"{source}/", f"{destination}/",
-        watch=watch,
+        watch=watch, given=given,
     )  # fmt: skip
     return Transfer(
         _figure(result.output, "Number of regular files transferred"),

@@ -52,12 +52,13 @@ def copy_all(
             copied.append(names[0])
             total += done
     if copied:
-        _set_times(source, destination, copied)
+        set_times(source, destination, copied)
     return total
 
 
-def _set_times(source: Path, destination: Path, names: list[bytes]) -> None:
-    """The times say that the copies are whole: so they come once the data is on the disk."""
+def set_times(source: Path, destination: Path, names: list[bytes]) -> None:
+    """Give `names` the source's times.  These say that copies are whole: so they come once the data
+    is on the disk."""
     flush(destination)
     for name in names:
         facts = os.stat(os.path.join(os.fsencode(source), name), follow_symlinks=False)

@@ -94,6 +94,9 @@ class Kind(Protocol[F]):
     def smallest(self, source: F, /) -> int:
         """Bytes of the smallest destination on which `source` fits."""
 
+    def completed(self, there: F, /) -> int | None:
+        """When the clone `there` was last completed, in seconds since 1970, if that is known."""
+
     def emptied(self, source: F, there: F, /) -> str:
         """What a synchronisation takes away, if that is most of what is there."""
 

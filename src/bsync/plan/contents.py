@@ -30,6 +30,9 @@ from bsync.units import both_sizes, size_text
 _SMALLEST_SWAP = 10  # pages; mkswap(8) refuses less
 
 
+_CLOCKS = 24 * 3600  # seconds by which the clocks of the source's machine and ours may differ
+
+
 @dataclass(frozen=True)
 class Steps:
     """Steps for one place, with what they destroy and what is to be said."""
@@ -220,11 +223,25 @@ def _synchronise(
     steps: tuple[Step, ...] = (
         MarkFilesystem(place, source, there, f"the destination is {reason}"),
         *grow,
-        CopyFiles(place, source, fresh=False, reason=copied, cost=source.used, checksum=checksum),
+        CopyFiles(
+            place,
+            source,
+            fresh=False,
+            reason=copied,
+            cost=source.used,
+            checksum=checksum,
+            since=_since(there),
+        ),
         CompleteFilesystem(place, source, f"UUID {source.uuid}"),
     )
     emptied = () if marked else _emptied(place, source, there)
     return Steps(steps, emptied, (*notes, *_unlike(place, source, there)))
+
+
+def _since(there: Filesystem) -> int | None:
+    """From when on what the source changed may not be what the clone got."""
+    completed = kind_of(there).completed(there)
+    return None if completed is None else completed - _CLOCKS
 
 
 def _growth(place: Place, source: Filesystem, there: Filesystem) -> tuple[GrowExt, ...]:

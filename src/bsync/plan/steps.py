@@ -126,6 +126,7 @@ class CopyFiles:
     reason: str
     cost: int
     checksum: bool = False  # compare contents, not times and sizes
+    since: int | None = None  # seconds since 1970: compare the contents of what changed since then
     engine: str = "files"
 
 

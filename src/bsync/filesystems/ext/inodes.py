@@ -35,15 +35,18 @@ class Remarkable:
     projects: dict[int, int]
     sparse: frozenset[int]
     linked: frozenset[int] = frozenset()  # files of several names, and device nodes
+    late: frozenset[int] = frozenset()  # files that changed since some time
 
 
-def scan(read: Read, sb: Superblock, ahead: Ahead) -> Remarkable:
+def scan(read: Read, sb: Superblock, ahead: Ahead, since: int) -> Remarkable:
     """Look through every inode table.  `read` must see a filesystem at rest; `ahead` is told
-    what a walk over the tree reads besides the tables."""
+    what a walk over the tree reads besides the tables; `since`, in seconds since 1970, is from when
+    on a change is late."""
     flags: dict[int, int] = {}
     projects: dict[int, int] = {}
     sparse: set[int] = set()
     linked: set[int] = set()
+    late: set[int] = set()
     for first, rows in tables(read, sb, read_groups(read, sb)):
         numbers = np.arange(first, first + len(rows), dtype=np.int64)
         kind = table.kind(rows)
@@ -57,8 +60,10 @@ def scan(read: Read, sb: Superblock, ahead: Ahead) -> Remarkable:
         if "project" in sb.features and sb.inode_size > 128:
             has_project = column(rows, 0x80, 2) >= 32
             _collect(projects, numbers, column(rows, 0x9C, 4), used & has_project)
+        changed = (kind == stat.S_IFREG) & (table.changed_at(rows) >= since * 1000)
+        late.update(numbers[used & changed].tolist())
         sparse.update(numbers[used & (kind == stat.S_IFREG) & _holed(rows, sb)].tolist())
-    return Remarkable(flags, projects, frozenset(sparse), frozenset(linked))
+    return Remarkable(flags, projects, frozenset(sparse), frozenset(linked), frozenset(late))
 
 
 def _met_by_a_walk(rows: Rows, sb: Superblock) -> tuple[Numbers, Numbers]:

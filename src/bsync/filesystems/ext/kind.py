@@ -86,6 +86,11 @@ def smallest(source: Ext) -> int:
     return make.smallest(source.superblock)
 
 
+def completed(there: Ext) -> int | None:
+    """See `Kind`: it counts as checked then."""
+    return there.superblock.checked or None
+
+
 def emptied(source: Ext, there: Ext) -> str:
     """See `Kind`."""
     files, present = make.files(source.superblock), make.files(there.superblock)
@@ -138,7 +143,7 @@ def completing(source: Ext, present: Ext, device: str) -> list[Command]:
     """See `Kind`."""
     sb = source.superblock
     return [
-        ["tune2fs", *make.tune2fs_arguments(sb, present.superblock.blocks), device],
+        ["tune2fs", "-T", "now", *make.tune2fs_arguments(sb, present.superblock.blocks), device],
         *(["debugfs", "-w", "-R", request, device] for request in make.debugfs_requests(sb)),
     ]
 

@@ -90,6 +90,7 @@ class Superblock:
     made: int = 0  # seconds since 1970: when mke2fs made it, or the one it was cloned from
     written: int = 0  # seconds since 1970: the last write of the superblock
     mmp_interval: int = 0  # seconds between two signs of life (mmp); 0: the default
+    checked: int = 0  # seconds since 1970: the last check
     checksum_seed: int = 0  # that of the checksums of metadata_csum
 
     @property
@@ -185,6 +186,7 @@ def _tuning(data: bytes) -> dict[str, Any]:
         "reserved_gid": _int(data, 0x52, 2),
         "made": _int(data, 0x108, 4) | data[0x276] << 32,
         "written": _int(data, 0x30, 4) | data[0x274] << 32,
+        "checked": _int(data, 0x40, 4) | data[0x277] << 32,
     }
 
 

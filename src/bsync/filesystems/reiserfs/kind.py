@@ -84,6 +84,11 @@ def smallest(source: Reiser) -> int:
     return size
 
 
+def completed(there: Reiser) -> int | None:
+    """See `Kind`."""
+    return None
+
+
 def emptied(source: Reiser, there: Reiser) -> str:
     """See `Kind`.  A ReiserFS does not count its files, so this goes by their size."""
     here, present = (
