@@ -71,6 +71,7 @@ def other_filesystem(image: Path) -> None:
     """As much of a btrfs superblock as blkid looks at: magic and its own place."""
     write(image, 65536 + 0x40, b"_BHRfS_M")
     write(image, 65536 + 0x30, (65536).to_bytes(8, "little"))
+    write(image, 65536 + 0x20, os.urandom(16))
     assert "btrfs" in call("blkid", "-p", image)
 
 

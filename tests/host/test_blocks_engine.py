@@ -200,7 +200,7 @@ def test_a_mirror_made_by_files_stays_one_until_told_otherwise(lab: Lab) -> None
     made_before = "set_super_value mkfs_time 20200101000000"  # not in the mirror's own second
     lab.make(source, None, "debugfs", "-w", "-R", made_before)
     lab.bsync("--engine", "files", source, target)
-    assert "not by blocks: the mirror was made by files" in lab.bsync("plan", source, target).out
+    assert "not by blocks: the clone was made by files" in lab.bsync("plan", source, target).out
     assert IDLE in lab.bsync(source, target).out
 
     assert "made by files" in lab.bsync("--engine", "blocks", source, target).out

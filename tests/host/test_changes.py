@@ -129,7 +129,7 @@ def test_inside_what_may_not_be_changed(pair: Pair) -> None:
             for name in ("", "changes", "new", "stays", "below", "below/moved"):
                 set_flags(tree / f"folder-{letter}" / name, "")
             shutil.rmtree(tree / f"folder-{letter}")
-    pair.synchronised()
+    pair.synchronised("--yes")
 
 
 def test_flags_come_and_go(pair: Pair) -> None:

@@ -116,7 +116,7 @@ def test_plain_lines_where_there_is_no_terminal(lab: Lab) -> None:
     assert not run.err
     steps = began(run.out)
     assert steps[0] == "table: write the dos partition table ..."
-    assert steps[-1] == "boot code: restore ..."
+    assert steps[-1] == "boot code: install the source's boot code ..."
     assert re.fullmatch(r"done: .* transferred, [0-9.]+ s", run.out.splitlines()[-1])
 
 

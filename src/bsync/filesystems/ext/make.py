@@ -126,9 +126,11 @@ def files(sb: Superblock) -> int:
 
 
 def mke2fs_arguments(source: Superblock, made: Shape, device: str) -> list[str]:
-    """The command that makes a filesystem like `source` on `device`, marked incomplete."""
+    """The command that makes a filesystem like `source` on `device`, marked incomplete.
+
+    It gets a hash seed of its own, by which it is no copy of the source's blocks.
+    """
     extended = ["nodiscard", "lazy_itable_init=1", "lazy_journal_init=1"]
-    extended.append(f"hash_seed={source.hash_seed}")
     if 0 < source.mmp_interval <= _MAX_MMP:
         extended.append(f"mmp_update_interval={source.mmp_interval}")
     quotas = zip(("usrquota", "grpquota", "prjquota"), source.quota_inodes, strict=True)
