@@ -31,7 +31,7 @@ _TAG = "bsync"
 _FIELDS = (
     "vg_name", "lv_name", "lv_size", "lv_dm_path", "lv_layout", "lv_device_open", "lv_tags",
     "data_percent", "lv_snapshot_invalid", "vg_free", "vg_extent_size", "origin", "vg_uuid",
-    "lv_merging",
+    "lv_merging", "lv_attr",
 )  # fmt: skip
 _PATIENCE = 10.0  # seconds for a snapshot to become idle
 _POLLED = 60.0  # seconds for a merge to go on: LVM looks at it every 15
@@ -255,7 +255,7 @@ def _volume(row: dict[str, str]) -> Volume:
         extent=int(row["vg_extent_size"]),
         origin=row["origin"].strip("[]"),
         group=row["vg_uuid"],
-        merging=row["lv_merging"] not in ("", "0"),
+        merging=row["lv_merging"] == "1" or row["lv_attr"].startswith("S"),
     )
 
 
