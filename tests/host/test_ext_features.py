@@ -75,7 +75,7 @@ KEPT = (
     "Filesystem volume name", "Filesystem UUID", "Filesystem revision #", "Filesystem features",
     "Default mount options", "Mount options", "Errors behavior", "Block size", "Cluster size",
     "Inode size", "First inode", "Flex block group size", "Maximum mount count", "Check interval",
-    "Reserved blocks uid", "Reserved blocks gid", "Directory Hash Seed", "Default directory hash",
+    "Reserved blocks uid", "Reserved blocks gid", "Default directory hash",
     "Total journal size", "Journal length", "Fast commit length", "Checksum type",
     "Required extra isize", "Desired extra isize", "First block", "User quota inode",
     "Group quota inode",
