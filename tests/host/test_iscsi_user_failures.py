@@ -112,7 +112,7 @@ def test_a_target_that_stays_away_ends_the_run(lab: Lab) -> None:
 
 
 SPAWNER = """
-import sys
+import sys, time
 from pathlib import Path
 from bsync import ledger as ledgers
 from bsync.acquire import mount
@@ -120,7 +120,7 @@ from bsync.acquire.iscsi_user import attached
 from bsync.locate import parse
 from bsync.run import run
 mount.private_namespace()
-with ledgers.opened(Path(sys.argv[1])) as ledger:
+with listening(), ledgers.opened(Path(sys.argv[1])) as ledger:
     with attached(ledger, parse(sys.argv[2]), None, writable=True, patience=4) as found:
         with found.export.path.open("r+b", buffering=0) as file:
             file.write(b"x")  # or there is nothing to wait for
@@ -209,20 +209,20 @@ def kill_daemon(ledger: Ledger) -> None:
 # --- bsync dies ---------------------------------------------------------------------------
 
 HOLDER = """
-import signal, sys
+import sys, time
 from pathlib import Path
 from bsync import ledger as ledgers
-from bsync.__main__ import _stop
 from bsync.acquire import mount
 from bsync.acquire.iscsi_user import attached
+from bsync.deferred import listening
 from bsync.locate import parse
-signal.signal(signal.SIGTERM, _stop)
 mount.private_namespace()
-with ledgers.opened(Path(sys.argv[1])) as ledger:
+with listening(), ledgers.opened(Path(sys.argv[1])) as ledger:
     with attached(ledger, parse(sys.argv[2]), None, writable=True) as found:
         assert found.export.path.stat().st_size == found.lun.size
         print(ledger.run, flush=True)
-        sys.stdin.read()
+        while True:
+            time.sleep(0.1)
 """
 
 

@@ -33,7 +33,7 @@ def test_a_merge_that_lost_its_lvconvert(rig: Rig) -> None:
         "lvconvert",
         f"""for name; do :; done
 {which("lvconvert")} --merge --interval 1000 --yes $name &
-until lvs --noheadings --all --binary -o lv_merging vg0 | grep -qw 1; do sleep 0.2; done
+until dmsetup table | grep -q snapshot-merge; do sleep 0.2; done
 kill -KILL $! $$""",
     )
     with volume_group(rig.disk(0)) as group:
