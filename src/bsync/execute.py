@@ -304,7 +304,8 @@ def _check(step: CompleteFilesystem, context: Context) -> None:
     """Raise `CopyFailed` unless the finished clone is sound, as read from the medium."""
     try:
         with _target(context, step.place.destination) as device:
-            run(*kind_of(step.source).checking(device))
+            if command := kind_of(step.source).checking(device):
+                run(*command)
     except CopyFailed as error:
         raise _unsound(step, error.message) from None
 

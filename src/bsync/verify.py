@@ -211,7 +211,8 @@ def _damage(place: Place, there: Filesystem, device: Device, ledger: Ledger) -> 
     """What its own tool finds wrong with a filesystem that was made by its files."""
     with loop_over(ledger, device, place.destination, writable=False) as path:
         try:
-            run(*kind_of(there).checking(path))
+            if command := kind_of(there).checking(path):
+                run(*command)
         except CopyFailed as error:
             return [f"its filesystem is damaged: {error.message}"]
     return []

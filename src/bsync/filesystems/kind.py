@@ -122,7 +122,8 @@ class Kind(Protocol[F]):
         statuses 0 and 1 are good."""
 
     def checking(self, device: str, /) -> Command:
-        """The command that finds damage, and mends none: then its status is not 0."""
+        """The command that finds damage: then its status is not 0.  Empty where there is none that
+        leaves the filesystem alone."""
 
     def completing(self, source: F, present: F, device: str, /) -> list[Command]:
         """The commands that tune the finished clone, which stays marked."""
