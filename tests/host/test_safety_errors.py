@@ -97,10 +97,10 @@ WRONG: dict[str, tuple[Prepare, int, str, bool]] = {
         lambda lab: ("--create", "9M", source(lab), dangling(lab)), 2, "exists already", True,
     ),
     "create where none can": (
-        lambda lab: ("--create", "9M", source(lab), "/proc/x.img"), 4, "cannot be made", True,
+        lambda lab: ("--create", "9M", source(lab), "/proc/x.img"), 4, "cannot create", True,
     ),
     "create too much": (
-        lambda lab: ("--create", "7E", source(lab), lab.folder / "x"), 4, "cannot be made", True,
+        lambda lab: ("--create", "7E", source(lab), lab.folder / "x"), 4, "cannot create", True,
     ),
     "blank source": (
         lambda lab: (lab.image("blank.img", MIB), target(lab)), 3, "nothing to clone", False,
