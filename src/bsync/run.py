@@ -41,6 +41,7 @@ _ENVIRONMENT = {
     "BLKID_FILE": "/dev/null",
     "LVM_SUPPRESS_FD_WARNINGS": "1",
 }
+_OF_PROGRAMS = {"blkid": {"LIBBLKID_DEBUG": "lowprobe"}}  # else it hides reads that failed
 # If the parent died before PDEATHSIG was set, no signal ever comes; so compare PPID.
 _GUARD = '[ "$PPID" = "$0" ] && exec "$@"'
 # Debian's package for each program, for the hint when one is missing.
@@ -203,7 +204,7 @@ def _spawn(
         stdin=subprocess.PIPE if speaks else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=errors,
-        env={**_ENVIRONMENT, "PATH": _search_path()},
+        env={**_ENVIRONMENT, **_OF_PROGRAMS.get(argv[0], {}), "PATH": _search_path()},
         cwd=_folder(),
         start_new_session=True,
         pass_fds=pass_fds,

@@ -90,9 +90,7 @@ def captured(name: str, word: str) -> Captured:
 
 
 def _key(argv: tuple[str, ...], path: str) -> str:
-    """The command as it was captured, without what only makes it say more about errors."""
-    words = argv[2:] if argv[0] == "env" else argv
-    return " ".join("DEVICE" if word == path else word for word in words)
+    return " ".join("DEVICE" if word == path else word for word in argv)
 
 
 class Recorder(Device):

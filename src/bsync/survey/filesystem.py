@@ -14,7 +14,7 @@ from bsync.filesystems.kinds import kind_named
 from bsync.filesystems.swap import HIBERNATED, PAGES, page_size, unmakeable
 from bsync.filesystems.xfs import space as xfs
 from bsync.layout import Blank, Content, Extent, Filesystem, Foreign, Swap
-from bsync.run import require, run
+from bsync.run import run
 from bsync.unfinished import SECTOR, is_begun
 from bsync.units import KIB, MIB
 from bsync.usage import Unknown
@@ -41,10 +41,9 @@ def signatures(device: Device, extent: Extent) -> dict[str, str]:
     It ends with the same status where it found nothing and where it could not read; only its
     debugging output tells which (a read beyond the end fails with "Success").
     """
-    require(["blkid"])
     result = run(
-        "env", "LIBBLKID_DEBUG=lowprobe", "blkid", "--probe", "--output", "udev",
-        "--offset", str(extent.start), "--size", str(extent.size), device.path,
+        "blkid", "--probe", "--output", "udev", "--offset", str(extent.start),
+        "--size", str(extent.size), device.path,
         ok=(0, _NOTHING, _AMBIVALENT), failure=Unavailable,
     )  # fmt: skip
     failed = _UNREADABLE.search(result.errors)
