@@ -59,7 +59,8 @@ class Copier:
         if mirror is None or not changes.comparable(self._pair.source, mirror):
             bitmaps.check_owned(self._pair.source)
             directories.check(self._pair.source)
-            self._way = Way.FRESH if self._way is Way.FRESH else Way.COMPARE
+            if self._way is Way.CHANGES:
+                self._way = Way.COMPARE
             return
         found = changes.find(self._pair, mirror)
         self._changes = found
