@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from bsync.acquire.block import Device
 from bsync.acquire.tree import NEVER, Tree, found_at, loop_over, mounted_tree, overwrite_start
 from bsync.bootcode import disarmed
-from bsync.engines import files, raw, used
-from bsync.engines.blocks import directories
+from bsync.engines import files, raw, structures, used
 from bsync.engines.blocks import pair as pairs
 from bsync.engines.blocks.engine import Copier
 from bsync.engines.rsync import Transfer
@@ -19,10 +18,10 @@ from bsync.events import Emit, Noticed, StepAdvanced, StepEnded, StepStarted
 from bsync.explain import preparation, title
 from bsync.filesystems import mark
 from bsync.filesystems.kind import BadSuperblock
-from bsync.filesystems.kinds import kind_of
+from bsync.filesystems.kinds import by_files, kind_of
 from bsync.filesystems.swap import mkswap_arguments
 from bsync.gpt import Records
-from bsync.layout import Ext, Extent
+from bsync.layout import Extent
 from bsync.ledger import Ledger
 from bsync.plan.steps import (
     CompleteBlocks,
@@ -88,8 +87,7 @@ def execute(
 def _prepare(step: Step, context: Context, stack: contextlib.ExitStack) -> None:
     """Open what a step reads from."""
     if isinstance(step, CopyFiles):
-        if isinstance(step.source, Ext):
-            directories.check_source(context.source, step.place.source, step.source)
+        structures.check_source(context.source, step.place.source, step.source)
         tree = mounted_tree(
             context.ledger, context.source, step.place.source, step.source, writable=False,
             since=NEVER if step.since is None else step.since,
@@ -207,7 +205,7 @@ def _make_swap(step: MakeSwap, context: Context) -> None:
 
 
 def _make_filesystem(step: MakeFilesystem, context: Context) -> None:
-    source, kind = step.source, kind_of(step.source)
+    source, kind = step.source, by_files(step.source)
     with _target(context, step.place.destination) as device:
         _wipe(device)
         _discard(device, context)
@@ -221,7 +219,7 @@ def _make_filesystem(step: MakeFilesystem, context: Context) -> None:
 def _see_mark(step: MakeFilesystem | MarkFilesystem, context: Context) -> None:
     """Before anything else is written, the mark is on the medium: see it there."""
     kind = kind_of(step.source)
-    beginning = context.destination.read(step.place.destination.start, kind.REACH)
+    beginning = context.destination.read(step.place.destination.start, kind.reach)
     with contextlib.suppress(BadSuperblock):
         if mark.is_unfinished_mirror(kind.read(step.source.kind, beginning), step.source):
             return
@@ -242,14 +240,14 @@ def _mark(step: MarkFilesystem, context: Context) -> None:
         if not present.clean:
             _repair(device, step)
         if present.uuid != mark.marker_uuid(source.uuid):
-            run(*kind_of(source).marking(source, present, device))
+            run(*by_files(source).marking(source, present, device))
     _see_mark(step, context)
 
 
 def _repair(device: str, step: MarkFilesystem) -> None:
     """Recover the journal and mend what can be mended without asking."""
     try:
-        run(*kind_of(step.present).repairing(device), ok=(0, 1))
+        run(*by_files(step.present).repairing(device), ok=(0, 1))
     except CopyFailed as error:
         raise CopyFailed(
             f"{step.place.at_destination} is damaged: {error.message}",
@@ -283,7 +281,7 @@ def _check_grown(device: str, step: GrowExt | CompleteBlocks) -> None:
 def _complete(step: CompleteFilesystem, context: Context) -> None:
     """Tune and check the finished clone, and take the mark away last, once all that was written
     is known to be on the medium."""
-    source, kind = step.source, kind_of(step.source)
+    source, kind = step.source, by_files(step.source)
     with _target(context, step.place.destination) as device:
         if not (present := found_at(device, source)).clean:
             raise _unsound(step, "the kernel found it damaged while it was mounted")
@@ -304,7 +302,7 @@ def _check(step: CompleteFilesystem, context: Context) -> None:
     """Raise `CopyFailed` unless the finished clone is sound, as read from the medium."""
     try:
         with _target(context, step.place.destination) as device:
-            if command := kind_of(step.source).checking(device):
+            if command := by_files(step.source).checking(device):
                 run(*command)
     except CopyFailed as error:
         raise _unsound(step, error.message) from None
@@ -368,7 +366,7 @@ def _complete_blocks(step: CompleteBlocks, context: Context) -> None:
     with _target(context, step.place.destination) as device:
         present = found_at(device, step.source)
         if renamed := present.uuid != mark.marker_uuid(step.source.uuid):
-            run(*kind_of(step.source).marking(step.source, present, device))
+            run(*by_files(step.source).marking(step.source, present, device))
         run("resize2fs", "-f", device, str(step.grow))
         if renamed:  # with uninit_bg: the UUID is in every checksum, so that tune2fs changes it
             run("tune2fs", "-U", step.source.uuid, device)

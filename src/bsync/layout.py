@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from bsync.extent import Extent as Extent
-from bsync.filesystems.ext.superblock import Superblock
-from bsync.filesystems.reiserfs.superblock import Superblock as ReiserSuperblock
 from bsync.gpt import Gpt
 from bsync.usage import Usage
 
@@ -65,7 +63,7 @@ class Facts(Protocol):
 
 @dataclass(frozen=True)
 class Filesystem:
-    """A filesystem that bsync synchronises: one of the classes below."""
+    """A filesystem that bsync synchronises; each kind has a class of its own."""
 
     kind: str  # as blkid and mount call it
     superblock: Facts
@@ -92,20 +90,6 @@ class Filesystem:
     @property
     def clean(self) -> bool:
         return self.superblock.clean
-
-
-@dataclass(frozen=True)
-class Ext(Filesystem):
-    """An ext2, ext3 or ext4 filesystem."""
-
-    superblock: Superblock
-
-
-@dataclass(frozen=True)
-class Reiser(Filesystem):
-    """A ReiserFS, version 3."""
-
-    superblock: ReiserSuperblock
 
 
 @dataclass(frozen=True)

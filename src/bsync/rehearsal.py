@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from bsync.acquire import loop, mount
 from bsync.acquire.loop import Over
 from bsync.errors import Unavailable
-from bsync.filesystems.kinds import kind_of
+from bsync.filesystems.kinds import by_files
 from bsync.layout import Extent
 from bsync.ledger import Ledger
 from bsync.plan.steps import (
@@ -51,13 +51,13 @@ def rehearse(plan: Plan, ledger: Ledger) -> None:
         if isinstance(step, MakeFilesystem):
             size = step.place.destination.size
             with _sparse_file(size) as (_, path):
-                if command := kind_of(step.source).rehearsing(step.source, size, path):
+                if command := by_files(step.source).rehearsing(step.source, size, path):
                     run(*command, failure=Unavailable)
 
 
 def _try_mount(step: CopyFiles, ledger: Ledger) -> None:
     """Mount a filesystem like the step's, if not every kernel can write one."""
-    trial = kind_of(step.source).trial(step.source)
+    trial = by_files(step.source).trial(step.source)
     if trial is None:
         return
     with _sparse_file(trial.size) as (descriptor, path):
@@ -92,7 +92,7 @@ def _programs(step: Step) -> set[str]:
     own: Sequence[str] = ()
     match step:
         case MakeFilesystem() | MarkFilesystem():
-            own = kind_of(step.source).PROGRAMS
+            own = by_files(step.source).PROGRAMS
         case CompleteBlocks(grow=blocks) if blocks:
             own = ("resize2fs", "tune2fs", "e2fsck")
         case CopyRaw(usage=Usage(), fresh=True):

@@ -9,9 +9,8 @@ from __future__ import annotations
 from bsync.acquire.block import Device
 from bsync.acquire.tree import loop_over
 from bsync.errors import Unavailable
-from bsync.filesystems.ext import blockwise, superblock
-from bsync.filesystems.kinds import kind_of
-from bsync.layout import Bare, Disk, Ext, Extent, Filesystem, Side
+from bsync.filesystems.kinds import by_files, kind_of
+from bsync.layout import Bare, Disk, Extent, Filesystem, Side
 from bsync.ledger import Ledger
 from bsync.run import run
 
@@ -30,21 +29,23 @@ def settle(side: Side, device: Device, ledger: Ledger) -> bool:
     ]
     for extent, content in waiting:
         with loop_over(ledger, device, extent, writable=True) as path:
-            run(*kind_of(content).repairing(path), ok=(0, 1), failure=Unavailable)
-        if isinstance(content, Ext):
-            _distrust(device, extent)
+            run(*by_files(content).repairing(path), ok=(0, 1), failure=Unavailable)
+        _distrust(device, extent, content)
     return bool(waiting)
 
 
-def _distrust(device: Device, extent: Extent) -> None:
+def _distrust(device: Device, extent: Extent, content: Filesystem) -> None:
     """Say in the superblock, which the mirror gets, that it was written a day earlier.
 
     In a copy of a filesystem at work, times may be newer than the contents that they tell of:
     data is written up to half a minute later, and with lazytime half a day.  So a later
     synchronisation compares the contents of all that changed within that day.
     """
-    raw = device.read(extent.start + superblock.OFFSET, superblock.SIZE)
-    device.write(extent.start + superblock.OFFSET, blockwise.earlier(raw, _UNTIMELY))
+    kind = kind_of(content)
+    if kind.backdated is None:
+        return
+    beginning = device.read(extent.start, kind.reach)
+    device.write(extent.start, kind.backdated(beginning, _UNTIMELY))
     device.flush()
 
 

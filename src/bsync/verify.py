@@ -11,18 +11,14 @@ from contextlib import ExitStack
 
 from bsync.acquire.block import Device
 from bsync.acquire.tree import loop_over, mounted_tree
-from bsync.engines import files, raw, used
-from bsync.engines.blocks import engine
-from bsync.engines.blocks import pair as blocks
-from bsync.errors import CopyFailed, Damaged
+from bsync.engines import files, raw, structures, used
+from bsync.errors import CopyFailed
 from bsync.filesystems import mark
-from bsync.filesystems.ext import blockwise
-from bsync.filesystems.kinds import kind_of
+from bsync.filesystems.kinds import by_files, kind_of
 from bsync.layout import (
     Bare,
     Content,
     Disk,
-    Ext,
     Extent,
     Filesystem,
     Foreign,
@@ -59,7 +55,7 @@ def contents(
         if isinstance(here, Swap) or (isinstance(there, Filesystem) and mark.is_marked(there)):
             continue  # `promised` has said all that there is to say
         if isinstance(here, Filesystem) and isinstance(there, Filesystem):
-            alike = None if trees else _same_blocks(place, here, there, devices)
+            alike = None if trees else structures.same_blocks(place, here, there, devices)
             found = [] if alike else _filesystems(place, here, there, devices, ledger)
             if alike is False and not found:
                 found = ["its files are the same, but not all of its blocks (metadata)"]
@@ -149,7 +145,7 @@ def _unlike(here: Filesystem, there: Filesystem) -> list[str]:
 
 def _is_raw_copy(here: Filesystem, there: Filesystem) -> bool:
     """Whether only a copy byte by byte can have made `there`: its files are not to be read."""
-    unreadable = kind_of(here).obstacle(here) is not None
+    unreadable = by_files(here).obstacle(here) is not None
     return unreadable and here.superblock == there.superblock
 
 
@@ -165,27 +161,6 @@ def _filesystems(
     if not (here.clean and there.clean):
         return []
     return _trees(place, here, there, devices, ledger)
-
-
-def _same_blocks(
-    place: Place, here: Filesystem, there: Filesystem, devices: tuple[Device, Device]
-) -> bool | None:
-    """Whether all blocks in use are the same; None where `there` is no clone of the blocks."""
-    if not (isinstance(here, Ext) and isinstance(there, Ext) and here.clean and there.clean):
-        return None
-    one, other = here.superblock, there.superblock
-    if not blockwise.is_clone(one, other) or one.blocks > other.blocks:
-        return None
-    if blockwise.obstacle(one):
-        return None
-    with blocks.opened(
-        devices[0], place.source, devices[1], place.destination, writable=False
-    ) as pair:
-        try:
-            blocks.half(pair.destination)
-        except Damaged:
-            return False
-        return engine.same(pair)
 
 
 def _trees(
@@ -211,7 +186,7 @@ def _damage(place: Place, there: Filesystem, device: Device, ledger: Ledger) -> 
     """What its own tool finds wrong with a filesystem that was made by its files."""
     with loop_over(ledger, device, place.destination, writable=False) as path:
         try:
-            if command := kind_of(there).checking(path):
+            if command := by_files(there).checking(path):
                 run(*command)
         except CopyFailed as error:
             return [f"its filesystem is damaged: {error.message}"]

@@ -23,8 +23,10 @@ from bsync.acquire.ground import Ground
 from bsync.errors import BsyncError
 from bsync.explain import layout_text, plan_data, plan_text, side_data
 from bsync.filesystems.ext import make, mark, superblock
-from bsync.filesystems.reiserfs import kind as reiserfs
-from bsync.layout import Bare, Blank, Ext, Extent, Side
+from bsync.filesystems.ext.superblock import Ext
+from bsync.filesystems.reiserfs import by_files as reiserfs
+from bsync.filesystems.reiserfs.kind import read as read_reiserfs
+from bsync.layout import Bare, Blank, Extent, Side
 from bsync.plan import Options, make_plan
 from bsync.run import Completed
 from bsync.survey import filesystem, survey, table
@@ -106,7 +108,7 @@ def test_reiserfs_superblocks(
     for at, piece in words:
         data = data[:at] + piece + data[at + len(piece) :]
     try:
-        found = reiserfs.read("reiserfs", bytes(65536) + data)
+        found = read_reiserfs("reiserfs", bytes(65536) + data)
     except superblock.BadSuperblock:
         return
     assert 0 <= found.used <= found.size

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from bsync import gpt as gpt_module
 from bsync.bootcode import disarmed
 from bsync.filesystems.ext import mark
-from bsync.filesystems.ext.superblock import Superblock
+from bsync.filesystems.ext.superblock import Ext, Superblock
+from bsync.filesystems.reiserfs.superblock import Reiser
 from bsync.filesystems.reiserfs.superblock import Superblock as ReiserSuperblock
 from bsync.gpt import Gpt
 from bsync.layout import (
@@ -19,13 +20,11 @@ from bsync.layout import (
     Blank,
     Content,
     Disk,
-    Ext,
     Extent,
     Filesystem,
     Foreign,
     Gap,
     Partition,
-    Reiser,
     Side,
     Swap,
 )

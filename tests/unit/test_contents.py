@@ -9,7 +9,8 @@ import pytest
 
 from bsync.errors import Refused
 from bsync.filesystems.ext import make
-from bsync.layout import Blank, Content, Ext, Extent, Foreign, Swap
+from bsync.filesystems.ext.superblock import Ext
+from bsync.layout import Blank, Content, Extent, Foreign, Swap
 from bsync.plan.contents import Steps, content_steps
 from bsync.plan.steps import (
     CompleteFilesystem,

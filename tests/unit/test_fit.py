@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bsync.errors import Refused
-from bsync.filesystems.kinds import kind_of
+from bsync.filesystems.kinds import by_files
 from bsync.layout import Disk, Extent, Filesystem, Partition, Swap
 from bsync.plan.fit import fitted
 from bsync.units import MIB
@@ -20,7 +20,7 @@ from bsync.units import MIB
 def least(part: Partition) -> int:
     """What a partition may shrink to."""
     if isinstance(part.content, Filesystem):
-        return min(part.extent.size, kind_of(part.content).smallest(part.content))
+        return min(part.extent.size, by_files(part.content).smallest(part.content))
     return part.extent.size
 
 

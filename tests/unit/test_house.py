@@ -31,6 +31,7 @@ PURE = [
     "filesystems/ext/blockwise", "filesystems/__init__", "filesystems/swap", "filesystems/kind",
     "filesystems/ext/growth",
     "filesystems/kinds", "filesystems/mark", "filesystems/ext/__init__", "filesystems/ext/kind",
+    "filesystems/ext/by_files", "filesystems/ext/by_blocks", "filesystems/reiserfs/by_files",
     "filesystems/ext/superblock", "filesystems/ext/make", "filesystems/ext/mark",
     "filesystems/reiserfs/__init__", "filesystems/reiserfs/kind",
     "filesystems/reiserfs/superblock", "unfinished",

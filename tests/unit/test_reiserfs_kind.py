@@ -12,9 +12,9 @@ import pytest
 from bsync.errors import Refused
 from bsync.filesystems import mark
 from bsync.filesystems.kind import BadSuperblock
-from bsync.filesystems.reiserfs import kind
-from bsync.filesystems.reiserfs.superblock import SIZE, parse
-from bsync.layout import Blank, Content, Extent, Reiser
+from bsync.filesystems.reiserfs import by_files
+from bsync.filesystems.reiserfs.superblock import SIZE, Reiser, parse
+from bsync.layout import Blank, Content, Extent
 from bsync.plan.contents import Steps, content_steps
 from bsync.plan.steps import (
     CompleteFilesystem,
@@ -94,11 +94,11 @@ def test_it_is_made_marked_and_completed() -> None:
     source = reiser()
     steps = planned(source, Blank())
     assert kinds(steps) == [MakeFilesystem, CopyFiles, CompleteFilesystem]
-    made = kind.making(source, GIB, "/dev/x")
+    made = by_files.making(source, GIB, "/dev/x")
     assert made[made.index("-u") + 1] == mark.marker_uuid(builders.UUID)
     assert made[made.index("-l") + 1] == mark.LABEL
     assert made[-2:] == ["/dev/x", str(GIB // 4096)]
-    ((*_, option, label, device),) = kind.unmarking(source, source, "/dev/x")
+    ((*_, option, label, device),) = by_files.unmarking(source, source, "/dev/x")
     assert (option, label, device) == ("-l", "old", "/dev/x")
 
 
@@ -151,10 +151,10 @@ def test_a_mirror_that_was_cut_off_is_compared_by_contents() -> None:
 
 def test_a_smaller_destination_needs_room_for_what_is_used() -> None:
     source = reiser()
-    least = kind.smallest(source)
+    least = by_files.smallest(source)
     assert source.used < least < GIB
-    assert kind.fits(source, least)
-    assert not kind.fits(source, least - MIB)
+    assert by_files.fits(source, least)
+    assert not by_files.fits(source, least - MIB)
     with pytest.raises(Refused, match="the files need"):
         planned(source, Blank(), least - MIB)
     small = dataclasses.replace(source.superblock, blocks=20_000, free_blocks=100)
@@ -174,6 +174,6 @@ def test_another_make_of_a_mirror_is_said() -> None:
 
 
 def test_a_journal_of_another_size_is_made_alike() -> None:
-    made = kind.making(reiser(magic=b"ReIsEr3Fs", journal=1024), GIB, "/dev/x")
+    made = by_files.making(reiser(magic=b"ReIsEr3Fs", journal=1024), GIB, "/dev/x")
     assert made[made.index("-s") + 1] == "1025"
-    assert "-s" not in kind.making(reiser(), GIB, "/dev/x")
+    assert "-s" not in by_files.making(reiser(), GIB, "/dev/x")

@@ -15,9 +15,10 @@ from bsync.acquire.walk import walk
 from bsync.arrays import Numbers
 from bsync.errors import CopyFailed, Damaged
 from bsync.filesystems.ext.inodes import Remarkable, scan
+from bsync.filesystems.ext.superblock import Ext
 from bsync.filesystems.kind import BadSuperblock
-from bsync.filesystems.kinds import kind_of
-from bsync.layout import Ext, Extent, Filesystem
+from bsync.filesystems.kinds import by_files, kind_of
+from bsync.layout import Extent, Filesystem
 from bsync.ledger import Ledger
 from bsync.units import MIB
 
@@ -48,7 +49,7 @@ def mounted_tree(
     with loop_over(ledger, device, extent, writable=writable) as path:
         present = found_at(path, like)
         options = ["rw" if writable else "ro", "noatime"]
-        options += kind_of(present).mount_options(present, writable=writable)
+        options += by_files(present).mount_options(present, writable=writable)
         name = f"{role}-{device.descriptor}-{extent.start}"
         with mount.mounted(ledger, path, name, like.kind, options) as target:
             yield Tree(target, _look(path, present, since) or walk(target, since))
@@ -72,7 +73,7 @@ def found_at(path: str, like: Filesystem) -> Filesystem:
     kind = kind_of(like)
     try:
         with open(path, "rb", 0) as opened:
-            found: Filesystem = kind.read(like.kind, _read(opened.fileno(), 0, kind.REACH))
+            found: Filesystem = kind.read(like.kind, _read(opened.fileno(), 0, kind.reach))
             return found
     except (OSError, BadSuperblock) as error:
         raise CopyFailed(f"the superblock cannot be read: {error}") from None

@@ -1,21 +1,23 @@
-"""What bsync asks of each kind of filesystem that it synchronises.  Pure.
+"""What bsync can do with a kind of filesystem: a record of abilities.  Pure.
 
-A kind is a folder here whose module `kind` answers to `Kind`, a class in `layout` for what is
-found of it, and a line in `kinds`.  The stages ask; nothing else knows what a kind's tools are
-called.  Commands are given with the device in them; sizes are bytes.
+A kind is a folder here whose module `kind` has a `Kind`, and a line in `kinds`.  What a kind is not
+able to do is None.  The stages ask; nothing else knows what a kind's tools are called.  Commands
+are given with the device in them; sizes are bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
+from bsync.layout import Filesystem
 from bsync.units import MIB, size_text
 
 Command = list[str]
 Read = Callable[[int, int], bytes]  # (offset, size) in bytes from the filesystem's start
-F = TypeVar("F")
+F = TypeVar("F", bound=Filesystem)
+F_contra = TypeVar("F_contra", bound=Filesystem, contravariant=True)
 
 
 _MUCH = 16 * MIB  # bytes: the loss of less is not asked about
@@ -34,7 +36,7 @@ class BadSuperblock(ValueError):
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why a copy of its files would not be a mirror of a filesystem; `text` follows its name."""
+    """Why a copy would not be a clone of a filesystem; `text` follows its name."""
 
     text: str
     hint: str
@@ -53,68 +55,47 @@ class Trial:
     why: str
 
 
-class Kind(Protocol[F]):
-    """One kind; F is its class in `layout`."""
+class ByFiles(Protocol[F_contra]):
+    """A kind that is made anew by its tools, and whose files are copied.
+
+    Modules answer to it, as to the other abilities.
+    """
 
     @property
-    def NAMES(self) -> Sequence[str]:  # noqa: N802 a constant of the module
-        """What blkid calls it."""
-
-    @property
-    def REACH(self) -> int:  # noqa: N802
-        """How much of the filesystem's beginning `read` needs."""
-
-    @property
-    def PROGRAMS(self) -> Sequence[str]:  # noqa: N802
+    def PROGRAMS(self) -> Sequence[str]:  # noqa: N802 a constant of the module
         """What has to be installed for writing one."""
 
-    def read(self, name: str, data: bytes, /) -> F:
-        """What blkid calls `name` and begins with `data`.  Raises `BadSuperblock`."""
+    def obstacle(self, source: F_contra, /) -> Obstacle | None:
+        """Why `source` cannot be cloned by its files, if so."""
 
-    def in_use(self, found: F, read: Read, /) -> bool:
-        """Whether it says itself that some machine has it mounted; `read` reads from it."""
+    def writable(self, there: F_contra, /) -> bool:
+        """Whether a clone of this make can be kept up to date."""
 
-    # --- for the plan
-
-    def obstacle(self, source: F, /) -> Obstacle | None:
-        """Why `source` cannot be mirrored by its files, if so."""
-
-    def writable(self, there: F, /) -> bool:
-        """Whether a mirror of this make can be kept up to date."""
-
-    def needed(self, source: F, size: int, /) -> int:
+    def needed(self, source: F_contra, size: int, /) -> int:
         """Bytes that the contents of `source` need, made anew on `size` bytes."""
 
-    def fits(self, source: F, size: int, /) -> bool:
+    def fits(self, source: F_contra, size: int, /) -> bool:
         """Whether they fit on `size` bytes."""
 
-    def fits_into(self, source: F, there: F, /) -> bool:
+    def fits_into(self, source: F_contra, there: F_contra, /) -> bool:
         """Whether they fit into the filesystem that is there."""
 
-    def smallest(self, source: F, /) -> int:
+    def smallest(self, source: F_contra, /) -> int:
         """Bytes of the smallest destination on which `source` fits."""
 
-    def completed(self, there: F, /) -> int | None:
+    def completed(self, there: F_contra, /) -> int | None:
         """When the clone `there` was last completed, in seconds since 1970, if that is known."""
 
-    def emptied(self, source: F, there: F, /) -> str:
-        """What a synchronisation takes away, if that is most of what is there."""
-
-    def unlike(self, source: F, there: F, /) -> str:
+    def unlike(self, source: F_contra, there: F_contra, /) -> str:
         """How the mirror `there` was made otherwise than a new one would be."""
 
-    def tuning(self, content: F, /) -> object:
-        """What `completing` sets besides UUID and label, for comparing two filesystems."""
-
-    # --- for the steps
-
-    def making(self, source: F, size: int, device: str, /) -> Command:
+    def making(self, source: F_contra, size: int, device: str, /) -> Command:
         """The command that makes one like `source`, labelled as incomplete."""
 
-    def rehearsing(self, source: F, size: int, file: str, /) -> Command:
+    def rehearsing(self, source: F_contra, size: int, file: str, /) -> Command:
         """The command that finds out whether `making` would succeed; empty: nothing to ask."""
 
-    def marking(self, source: F, present: F, device: str, /) -> Command:
+    def marking(self, source: F_contra, present: F_contra, device: str, /) -> Command:
         """The command that marks `present` as an unfinished mirror of `source`."""
 
     def repairing(self, device: str, /) -> Command:
@@ -125,14 +106,70 @@ class Kind(Protocol[F]):
         """The command that finds damage: then its status is not 0.  Empty where there is none that
         leaves the filesystem alone."""
 
-    def completing(self, source: F, present: F, device: str, /) -> list[Command]:
+    def completing(self, source: F_contra, present: F_contra, device: str, /) -> list[Command]:
         """The commands that tune the finished clone, which stays marked."""
 
-    def unmarking(self, source: F, present: F, device: str, /) -> list[Command]:
+    def unmarking(self, source: F_contra, present: F_contra, device: str, /) -> list[Command]:
         """The commands that give the marked `present` the names of `source`, the label last."""
 
-    def mount_options(self, present: F, *, writable: bool) -> list[str]:
+    def mount_options(self, present: F_contra, *, writable: bool) -> list[str]:
         """How it is mounted, besides ro or rw and noatime."""
 
-    def trial(self, source: F, /) -> Trial | None:
+    def trial(self, source: F_contra, /) -> Trial | None:
         """What to try on this kernel; None where every kernel can."""
+
+    def grown(self, source: F_contra, there: F_contra, size: int, /) -> int:
+        """Blocks that `there` has once it is grown on `size` bytes, so that `source` fits; 0 where
+        that cannot be."""
+
+    def shortage(self, source: F_contra, there: F_contra, /) -> tuple[str, str]:
+        """What the files of `source` need, and what `there` has of it, where that is too little."""
+
+
+class ByBlocks(Protocol[F_contra]):
+    """A kind whose blocks in use are known, and are copied as they are."""
+
+    @property
+    def SEARCHES(self) -> bool:  # noqa: N802
+        """Whether its tables tell what has changed; else everything in use is compared."""
+
+    def obstacle(self, source: F_contra, size: int, *, grow: bool) -> str:
+        """Why `source` cannot be cloned by its blocks to `size` bytes, and then grown if it is to
+        `grow`; empty where it can."""
+
+    def is_clone(self, source: F_contra, there: F_contra, /) -> bool:
+        """Whether `there` began as a copy of the blocks of `source`."""
+
+    def grown(self, source: F_contra, size: int, /) -> int:
+        """Blocks that a clone has once it is grown to `size` bytes; those of `source`, if there is
+        no room for more."""
+
+
+def _never(found: Filesystem, read: Read) -> bool:
+    return False
+
+
+def _nothing(content: Filesystem) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Kind(Generic[F]):
+    """One kind, and its abilities."""
+
+    names: tuple[str, ...]  # what blkid calls it
+    reach: int  # bytes of the filesystem's beginning that `read` needs
+    # What blkid calls by a name and begins with these bytes.  Raises `BadSuperblock`.
+    read: Callable[[str, bytes], F]
+    # What a synchronisation takes away from the second, if that is most of what is there.
+    emptied: Callable[[F, F], str]
+    # Why no copy of any kind would be whole, if so.
+    unsettled: Callable[[F], Obstacle | None] = _nothing
+    # Whether it says itself that some machine has it mounted; `Read` reads from it.
+    in_use: Callable[[F, Read], bool] = _never
+    # What can be set besides UUID and label, for comparing two filesystems.
+    tuning: Callable[[F], object] = _nothing
+    # Its beginning, as if it had been written so many seconds before.
+    backdated: Callable[[bytes, int], bytes] | None = None
+    files: ByFiles[F] | None = None
+    blocks: ByBlocks[F] | None = None

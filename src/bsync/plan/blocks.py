@@ -4,36 +4,33 @@ from __future__ import annotations
 
 from bsync.errors import Refused
 from bsync.filesystems import mark
-from bsync.filesystems.ext import blockwise, growth
-from bsync.filesystems.ext import kind as ext
-from bsync.layout import Blank, Content, Ext, describe
+from bsync.filesystems.kinds import by_blocks, kind_of
+from bsync.layout import Blank, Content, Filesystem, describe
 from bsync.plan.relation import began_as_blocks, is_clone
 from bsync.plan.steps import CompleteBlocks, CopyBlocks, MarkBlocks, Options, Place, Step, Way
 
 
-def obstacle(place: Place, source: Ext, there: Content, options: Options) -> str:
+def obstacle(place: Place, source: Filesystem, there: Content, options: Options) -> str:
     """Why the blocks engine does not apply; empty where it does."""
-    sb, size = source.superblock, place.destination.size
-    if reason := blockwise.obstacle(sb):
-        return reason
-    if size < sb.size:
-        return "the destination is smaller than the filesystem"
-    if options.grow and (reason := blockwise.growth_obstacle(sb, size)):
+    ability = kind_of(source).blocks
+    if ability is None:
+        return f"{describe(source)} is not ext2, ext3 or ext4"
+    if reason := ability.obstacle(source, place.destination.size, grow=options.grow):
         return reason
     if is_clone(source, there) and not _by_blocks(source, there) and options.engine == "auto":
         return "the clone was made by files"
     return ""
 
 
-def steps(place: Place, source: Ext, there: Content, options: Options) -> tuple[Step, ...]:
+def steps(place: Place, source: Filesystem, there: Content, options: Options) -> tuple[Step, ...]:
     """Mark it, copy, complete.  Raises `Refused`."""
-    if hindrance := ext.unsettled(source):
+    if hindrance := kind_of(source).unsettled(source):
         raise Refused(f"{place.at_source}{hindrance.text}", hindrance.hint)
-    sb = source.superblock
+    size = source.superblock.block_size
     way, reason = _way(source, there, options)
-    blocks = growth.grown(sb, place.destination.size) if options.grow else 0
-    grow = blocks if blocks > sb.blocks else 0
-    smaller = isinstance(there, Ext) and there.superblock.blocks < grow
+    blocks = by_blocks(source).grown(source, place.destination.size) if options.grow else 0
+    grow = blocks if blocks * size > source.size else 0
+    smaller = isinstance(there, Filesystem) and there.size < grow * size
     return (
         MarkBlocks(place, source, way, _present(source, there), always=smaller),
         CopyBlocks(place, source, way, reason, source.used),
@@ -41,18 +38,18 @@ def steps(place: Place, source: Ext, there: Content, options: Options) -> tuple[
     )
 
 
-def _present(source: Ext, there: Content) -> str:
+def _present(source: Filesystem, there: Content) -> str:
     match there:
         case Blank(begun=begun):
             return f"the destination {'was being made' if begun else 'has no known contents'}"
-        case Ext() if is_clone(source, there):
+        case Filesystem() if is_clone(source, there):
             kind = "an incomplete clone" if mark.is_marked(there) else "a clone"
             return f"the destination is {kind} of this source"
     return f"the destination holds {describe(there)}, not a clone of this filesystem"
 
 
-def _way(source: Ext, there: Content, options: Options) -> tuple[Way, str]:
-    if not isinstance(there, Ext) or not is_clone(source, there):
+def _way(source: Filesystem, there: Content, options: Options) -> tuple[Way, str]:
+    if not isinstance(there, Filesystem) or not is_clone(source, there):
         return Way.FRESH, "every block in use"
     if mark.is_marked(there):
         return Way.COMPARE, "what differs, since the last run was interrupted"
@@ -65,5 +62,5 @@ def _way(source: Ext, there: Content, options: Options) -> tuple[Way, str]:
     return Way.CHANGES, "only what changed"
 
 
-def _by_blocks(source: Ext, there: Content) -> bool:
-    return isinstance(there, Ext) and began_as_blocks(source, there)
+def _by_blocks(source: Filesystem, there: Content) -> bool:
+    return isinstance(there, Filesystem) and began_as_blocks(source, there)

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 
 from bsync.errors import Refused
 from bsync.filesystems import mark
-from bsync.filesystems.ext import make
 from bsync.filesystems.kind import much_lost
-from bsync.filesystems.kinds import kind_of
-from bsync.layout import Blank, Content, Ext, Filesystem, Foreign, Swap, describe
+from bsync.filesystems.kinds import by_files, kind_of
+from bsync.layout import Blank, Content, Filesystem, Foreign, Swap, describe
 from bsync.plan import blocks
 from bsync.plan.notes import behind_notes, raw_notes
 from bsync.plan.relation import Relation, identifies, is_clone, is_raw_clone, relation
@@ -137,16 +136,14 @@ def _swap(place: Place, source: Swap, there: Content) -> Steps:
 def _filesystem(place: Place, source: Filesystem, there: Content, options: Options) -> Steps:
     if mark.is_marked(source):
         raise Refused(f"{place.at_source} is itself an incomplete clone", "complete it first")
-    instead = ""
-    if options.engine != "files" and isinstance(source, Ext):
-        instead = blocks.obstacle(place, source, there, options)
-        if not instead:
-            return _by_blocks(place, source, there, options)
+    instead = "" if options.engine == "files" else blocks.obstacle(place, source, there, options)
+    if options.engine != "files" and not instead:
+        return _by_blocks(place, source, there, options)
     if options.engine == "blocks":
-        why = instead or f"{describe(source)} is not ext2, ext3 or ext4"
-        raise Refused(f"{place.name} cannot be cloned by blocks: {why}", "leave out --engine")
+        raise Refused(f"{place.name} cannot be cloned by blocks: {instead}", "leave out --engine")
+    unexpected = instead and kind_of(source).blocks is not None
     return _by_files(
-        place, source, there, options, f"; not by blocks: {instead}" if instead else ""
+        place, source, there, options, f"; not by blocks: {instead}" if unexpected else ""
     )
 
 
@@ -157,11 +154,11 @@ def _no_uuid_note(place: Place, source: Filesystem) -> tuple[str, ...]:
     return (f"{place.name}: the source's {source.kind} {why}",)
 
 
-def _by_blocks(place: Place, source: Ext, there: Content, options: Options) -> Steps:
+def _by_blocks(place: Place, source: Filesystem, there: Content, options: Options) -> Steps:
     steps = blocks.steps(place, source, there, options)
     if not is_clone(source, there):
         return Steps(steps, _lost(place, there))
-    complete = isinstance(there, Ext) and not mark.is_marked(there)
+    complete = isinstance(there, Filesystem) and not mark.is_marked(there)
     return Steps(steps, _emptied(place, source, there) if complete else ())
 
 
@@ -172,8 +169,8 @@ def _by_files(
     notes = _boot_block_note(place, source)
     if isinstance(there, Filesystem) and _can_be_updated(source, there):
         return _synchronise(place, source, there, notes, options.checksum, instead)
-    kind, size = kind_of(source), place.destination.size
-    if not kind.fits(source, size):
+    size = place.destination.size
+    if not by_files(source).fits(source, size):
         raise _too_small(place, source, size)
     reason = f"the destination holds {describe(there)}, not a clone of this filesystem"
     if isinstance(there, Blank):
@@ -189,17 +186,17 @@ def _by_files(
 
 def _can_be_updated(source: Filesystem, there: Filesystem) -> bool:
     same_kind = there.kind == source.kind or mark.is_marked(there)
-    return is_clone(source, there) and same_kind and kind_of(source).writable(there)
+    return is_clone(source, there) and same_kind and by_files(source).writable(there)
 
 
 def _too_small(place: Place, source: Filesystem, size: int) -> Refused:
-    need, have = both_sizes(kind_of(source).needed(source, size), size)
+    need, have = both_sizes(by_files(source).needed(source, size), size)
     return Refused(f"{place.name}: the files need {need}, the destination has {have}")
 
 
 def _check_source(place: Place, source: Filesystem) -> None:
     """Raise `Refused` if a copy of the files would not be a mirror."""
-    if obstacle := kind_of(source).obstacle(source):
+    if obstacle := by_files(source).obstacle(source):
         raise Refused(f"{place.at_source}{obstacle.text}", obstacle.hint)
 
 
@@ -240,27 +237,21 @@ def _synchronise(
 
 def _since(there: Filesystem) -> int | None:
     """From when on what the source changed may not be what the clone got."""
-    completed = kind_of(there).completed(there)
+    completed = by_files(there).completed(there)
     return None if completed is None else completed - _CLOCKS
 
 
 def _growth(place: Place, source: Filesystem, there: Filesystem) -> tuple[GrowExt, ...]:
     """The step that makes room for a source that outgrew its mirror.  Raises `Refused` where
     there is not enough."""
-    if kind_of(source).fits_into(source, there):
+    files, size = by_files(source), place.destination.size
+    if files.fits_into(source, there):
         return ()
-    if not (isinstance(source, Ext) and isinstance(there, Ext)):
-        raise _too_small(place, source, there.size)
-    sb, present = source.superblock, there.superblock
-    size = place.destination.size
-    blocks = make.grown(sb, present, size)
-    if blocks:
+    if blocks := files.grown(source, there, size):
         reason = "the source outgrew it, and its partition has room"
-        return (GrowExt(place, blocks, blocks * present.block_size, reason),)
-    need, have = both_sizes(make.needed(sb, present.size), present.size)
-    hint = "wipe it (wipefs -a) and run again to recreate it" if make.fits(sb, size) else ""
-    if sb.used_inodes > present.inodes:
-        need, have = f"{sb.used_inodes:,} inodes", f"{present.inodes:,}"
+        return (GrowExt(place, blocks, blocks * there.superblock.block_size, reason),)
+    need, have = files.shortage(source, there)
+    hint = "wipe it (wipefs -a) and run again to recreate it" if files.fits(source, size) else ""
     raise Refused(f"{place.name}: the files need {need}, the destination has {have}", hint)
 
 
@@ -274,5 +265,5 @@ def _gone(place: Place, lost: str) -> tuple[str, ...]:
 
 
 def _unlike(place: Place, source: Filesystem, there: Filesystem) -> tuple[str, ...]:
-    differ = kind_of(source).unlike(source, there)
+    differ = by_files(source).unlike(source, there)
     return (f"{place.name}: differs from the source in {differ}; left unchanged",) if differ else ()

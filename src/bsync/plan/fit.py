@@ -59,8 +59,9 @@ def _overhead(source: Disk, parts: list[Partition]) -> int:
 
 
 def _least(part: Partition) -> int:
-    if isinstance(part.content, Filesystem) and kind_of(part.content).writable(part.content):
-        return min(part.extent.size, kind_of(part.content).smallest(part.content))
+    files = kind_of(part.content).files if isinstance(part.content, Filesystem) else None
+    if files is not None and files.writable(part.content):
+        return min(part.extent.size, files.smallest(part.content))
     return part.extent.size
 
 

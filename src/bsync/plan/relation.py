@@ -6,9 +6,8 @@ from __future__ import annotations
 from enum import Enum
 
 from bsync.filesystems import mark
-from bsync.filesystems.ext import blockwise
 from bsync.filesystems.kinds import kind_of
-from bsync.layout import Blank, Content, Ext, Filesystem, Foreign, describe
+from bsync.layout import Blank, Content, Filesystem, Foreign, describe
 
 
 class Relation(Enum):
@@ -72,6 +71,7 @@ def _filesystems(source: Filesystem, there: Filesystem) -> Relation:
 
 def began_as_blocks(source: Filesystem, there: Filesystem) -> bool:
     """Whether `there`, finished or not, began as a copy of the blocks of `source`."""
-    if not (isinstance(source, Ext) and isinstance(there, Ext)):
+    blocks = kind_of(source).blocks
+    if blocks is None or kind_of(there) is not kind_of(source):
         return False
-    return blockwise.is_clone(source.superblock, there.superblock)
+    return blocks.is_clone(source, there)

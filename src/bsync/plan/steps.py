@@ -24,7 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from bsync.layout import Ext, Extent, Filesystem, Side, Swap
+from bsync.layout import Extent, Filesystem, Side, Swap
 from bsync.usage import Usage
 
 
@@ -196,7 +196,7 @@ class MarkBlocks:
     """Find what differs, and say that the destination is being written unless nothing does."""
 
     place: Place
-    source: Ext
+    source: Filesystem
     way: Way
     reason: str
     always: bool = False  # even where nothing differs, since the clone is to grow
@@ -208,7 +208,7 @@ class CopyBlocks:
     """Make the blocks of one filesystem those of the other.  `cost` is the most it may be."""
 
     place: Place
-    source: Ext
+    source: Filesystem
     way: Way
     reason: str
     cost: int
@@ -225,7 +225,7 @@ class CompleteBlocks:
     0: it stays as large as its source."""
 
     place: Place
-    source: Ext
+    source: Filesystem
     grow: int
     reason: str
     cost: int = 0

@@ -102,8 +102,8 @@ def _adoptable(source: Disk, destination: Disk) -> bool:
 
 
 def _fits(content: Filesystem, size: int) -> bool:
-    kind = kind_of(content)
-    return kind.writable(content) and kind.fits(content, size)
+    files = kind_of(content).files
+    return files is not None and files.writable(content) and files.fits(content, size)
 
 
 def _pairs(source: Disk, destination: Disk) -> list[tuple[Partition, Partition]] | None:

@@ -105,7 +105,7 @@ def _filesystem(
     device: Device, extent: Extent, name: str, kind: Kind[Filesystem]
 ) -> Filesystem | Foreign:
     try:
-        found = kind.read(name, device.read(extent.start, kind.REACH))
+        found = kind.read(name, device.read(extent.start, kind.reach))
     except BadSuperblock as error:
         return Foreign(f"{name} with a {error}")
     if found.size > extent.size:

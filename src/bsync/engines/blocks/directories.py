@@ -15,7 +15,8 @@ from bsync.engines.blocks.pair import AT_ONCE, Half, half
 from bsync.errors import Damaged
 from bsync.filesystems.ext import directories, inodes, maps
 from bsync.filesystems.ext import rows as table
-from bsync.layout import Ext, Extent
+from bsync.filesystems.ext.superblock import Ext
+from bsync.layout import Extent
 
 
 def check_source(device: Device, extent: Extent, source: Ext) -> None:

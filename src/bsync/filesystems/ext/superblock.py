@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bsync.filesystems.kind import BadSuperblock as BadSuperblock
+from bsync.layout import Filesystem
 
 OFFSET = 1024  # bytes from the start of the filesystem
 SIZE = 1024  # bytes
@@ -116,6 +117,13 @@ class Superblock:
         """Nothing is left for a journal recovery or a check to do."""
         pending = {"needs_recovery", "orphan_present"} & self.features
         return self.state & (STATE_CLEAN | STATE_ERRORS) == STATE_CLEAN and not pending
+
+
+@dataclass(frozen=True)
+class Ext(Filesystem):
+    """An ext2, ext3 or ext4 filesystem."""
+
+    superblock: Superblock
 
 
 def parse(data: bytes) -> Superblock:

@@ -11,6 +11,7 @@ import uuid
 from dataclasses import dataclass
 
 from bsync.filesystems.kind import BadSuperblock
+from bsync.layout import Filesystem
 
 OFFSET = 65536  # bytes from the start of the filesystem
 SIZE = 204  # bytes
@@ -60,6 +61,13 @@ class Superblock:
     def clean(self) -> bool:
         """Nothing is left for the journal or a check to do."""
         return self.unmounted and not self.faults
+
+
+@dataclass(frozen=True)
+class Reiser(Filesystem):
+    """A ReiserFS, version 3."""
+
+    superblock: Superblock
 
 
 def parse(data: bytes) -> Superblock:
