@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 # bsync: `make demo` shows it, `make test` tests it; both install what they need.
 
 # The system's own Python, so that its venv module comes from the package in packages.txt.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
 """Make the benchmark's source: an ext4 image with a realistic tree, the same for each seed."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
 """Measure bsync and other ways to clone an ext4, side by side; write a report.
 
 The parts can be run one by one: what each found is kept, and the report is made of the latest

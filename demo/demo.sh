@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
 # The main job on two image files: a first clone, a change, a synchronisation, a verification.
 # Everything is made in a temporary folder and is gone at the end.
 set -eu

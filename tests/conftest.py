@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """For all tiers: a lab, repeatable property tests, and no silent skipping in CI."""
 
 from __future__ import annotations

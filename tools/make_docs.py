@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Make the man page and the shell completions from the declaration of the options.
 
     python tools/make_docs.py FOLDER

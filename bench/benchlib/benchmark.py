@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """One part of the benchmark: its contenders in turn, for one source after the other."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A second source: the first with a small, deterministic set of changes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Lines over logarithmic axes, as SVG."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Whether a clone is what its contender promises."""
 
 from __future__ import annotations

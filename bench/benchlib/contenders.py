@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The programs that compete, each with its way to clone one image into another."""
 
 from __future__ import annotations

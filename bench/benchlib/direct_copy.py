@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
 """The yardstick: copy a number of bytes between two files, past the page cache, in large pieces.
 
 It knows nothing of filesystems, and so is what a clone could cost at best: each piece is read

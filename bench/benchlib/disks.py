@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Image files, loop devices, mounts and caches: all released by whoever made them."""
 
 from __future__ import annotations

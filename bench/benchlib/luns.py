@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """iSCSI in user space: a target (tgt) on the loopback network, and its LUN as a block device.
 
 The target serves an image file as LUN 1 (its LUN 0 is no disk), with direct I/O: a second page

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the figures were measured on, without anything that names the machine."""
 
 from __future__ import annotations

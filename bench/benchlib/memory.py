@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What state the machine's memory is in when a run begins.
 
 A virtual machine may give memory that nobody uses back to its host (free page reporting of the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Child processes and signals."""
 
 from __future__ import annotations

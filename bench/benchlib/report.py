@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The report in Markdown, from what was kept of each part."""
 
 from __future__ import annotations

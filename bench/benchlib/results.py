@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Measurements, their medians, and the files that keep them: one for each part of a benchmark."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Signals to exceptions, exceptions to one line, one line to an exit status."""
 
 from __future__ import annotations

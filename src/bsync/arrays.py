@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The arrays that tables on a disk are read into, many rows at once.  Pure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The program in the first 440 bytes of a disk, while the disk is an incomplete mirror.
 
 It says so on the console and halts, so that a half-written clone does not boot.  Pure.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The commands and their options, declared once: parser, help, man page and completions.
 
 Whatever is heavy is imported when a command runs, so that `bsync --help` answers at once.

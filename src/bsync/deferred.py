@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Moments that no signal may cut in two: something is there, and nobody holds it yet."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Every way a run can end: exit statuses, and the errors that carry them.
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every way a run can end: exit statuses, and the errors that carry them.  Pure.
 
 An error owns its one-line message, an optional hint saying what to do, and its exit
 status.  `__main__` is the only place that turns one into output and a process exit.

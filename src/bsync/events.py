@@ -1,4 +1,5 @@
-"""What happens in a run, as a stream of typed events; reporters render them."""
+# SPDX-License-Identifier: GPL-2.0-only
+"""What happens in a run, as a stream of typed events; reporters render them.  Pure."""
 
 from __future__ import annotations
 

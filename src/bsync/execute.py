@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A plan, carried out: the only module that changes a destination."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A `Plan` or a `Layout` as text, and as plain data for JSON.  Pure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A range of a device.  Pure; sizes in bytes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A GUID partition table as it stands on a disk: its copies read, judged, and laid out anew.  Pure.
 
 Format: UEFI specification, "GUID Partition Table (GPT) Disk Layout".  Entries are kept byte by

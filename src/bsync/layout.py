@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What is on a device: tables, partitions, contents.  Pure, frozen; sizes in bytes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The journal of everything acquired, and its release: last in, first out, whatever happens.
 
 `/run/bsync/<run>/ledger` gets one JSON line, written and synced, *before* each acquisition

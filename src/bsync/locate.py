@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A word of the command line → a frozen `Locator`.  Pure: nothing is opened here.
 
     DEVICE                                    a block device or an image file, by path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Passwords for iSCSI, of either side: from a file, a credential of systemd's, the environment, or
 the terminal; never from argv.
 

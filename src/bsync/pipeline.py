@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The stages of a run, in order: the file to read first.
 
 argv → Locator → Device → Layout → Plan → (shown) → steps → verified → released

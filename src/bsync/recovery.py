@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What dead runs left behind, released: by their ledgers, and by the tags of their snapshots."""
 
 from __future__ import annotations

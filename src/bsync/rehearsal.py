@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a plan needs of the machine, tried before anything is written."""
 
 from __future__ import annotations

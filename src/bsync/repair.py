@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Copies of ours, settled: what a machine left in the middle of its work is finished.
 
 Only for a device that is ours to write: the snapshot of a volume in use, whose filesystems'

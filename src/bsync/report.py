@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Events made visible: on a terminal, as plain lines, or as JSON lines.
 
 Output that cannot be written (a closed pipe, a full disk) never ends a run.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The one gateway for child processes: no other module imports `subprocess`.
 
 Every child gets a clean environment, no standard input unless given some, a session of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Single lines of output.  They never end a run: a closed pipe is no reason to stop half-way."""
 
 from __future__ import annotations

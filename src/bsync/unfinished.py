@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the first sector of a place says while contents are being made there.  Pure.
 
 Between the first byte that a maker of filesystems writes and its last one, nothing names what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Sizes as people read and write them.  Pure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Which blocks of a filesystem are in use, where it can be told for certain.  Pure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Comparing a destination with its source.  Changes nothing on either.
 
 `promised` compares what two surveys say, after every run.  `contents` mounts and reads

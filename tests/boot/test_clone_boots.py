@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A real Debian system disk, cloned in every way there is, and booted from each clone."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Small real disks, and ways to damage them that reach behind the checksums."""
 
 from __future__ import annotations

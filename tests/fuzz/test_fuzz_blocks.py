@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Filesystems whose insides are damaged, through the blocks engine: one line, or a copy.
 
 The superblock is spared, since a survey would not let a damaged one pass; everything that it

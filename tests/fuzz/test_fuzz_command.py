@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Damaged disks through the whole command, with everything that it starts and mounts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Damaged superblocks and tables through the parsers and the planner alone: 3,000 cases.
 
 Nothing is spawned here, so that there can be many; `test_fuzz_tools` has the real tools.

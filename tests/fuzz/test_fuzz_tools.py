@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Damaged disks through a survey with the real sfdisk and blkid, and the planner: 900 cases.
 
 Every case ends as a plan or as an expected error, in bounded time, and no byte of the image

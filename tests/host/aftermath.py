@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What has to hold after a run was cut off, whatever cut it off."""
 
 from __future__ import annotations

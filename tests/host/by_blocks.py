@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The blocks engine without the command around it, and what must hold after it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Disks with tables of every kind, filled with filesystems, and what a clone of one must be."""
 
 from __future__ import annotations

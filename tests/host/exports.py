@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """For the tests of storage daemons: a ledger in the lab, and what must not be left of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """bsync with a fault in it: `python faults.py POINT COUNT SIGNAL WORD...`
 
 Runs `bsync WORD...`, and sends the signal to itself at the COUNTth time that it comes to
@@ -22,8 +23,8 @@ from typing import Any
 from bsync import __main__ as command
 from bsync import execute, ledger, run
 from bsync.acquire import block, iscsi_user, loop, mount
+from bsync.blockio import channel, pump
 from bsync.engines import rsync
-from bsync.engines.blocks import channel, pump
 from bsync.engines.blocks.engine import Copier
 
 Hit = Callable[[], None]

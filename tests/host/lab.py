@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Real disks to test on: image files, loop devices, filesystems, and the command itself.
 
 Everything a `Lab` attaches or mounts is released at the end of its test, and nothing of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """An iSCSI target in user space (tgt) on the loopback network, for one test.
 
 Each has a control socket of its own in the lab's folder, and a port that was free.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Copies that are struck in their middle, and the proof that it was there.
 
 The proof is in the contents: every block of the source's files is like no other, so that those

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A source and its mirror, for tests of what a second run makes of changes."""
 
 from __future__ import annotations

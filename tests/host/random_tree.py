@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Random changes of a mounted tree, of every sort that a filesystem's user can make.
 
 Names are few, so that operations meet; what an operation finds impossible it leaves.

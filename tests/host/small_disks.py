@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Small sources for tests that clone very often: a bare filesystem, and a disk of several."""
 
 from __future__ import annotations

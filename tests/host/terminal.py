@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """bsync on a terminal, for tests of what it shows there and asks."""
 
 from __future__ import annotations

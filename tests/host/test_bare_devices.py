@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Devices without a table: filesystems, swap and unknown contents from the first byte on."""
 
 from __future__ import annotations

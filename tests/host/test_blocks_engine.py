@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the blocks engine has to find, and what it must leave alone: case by case."""
 
 from __future__ import annotations

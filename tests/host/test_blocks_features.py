@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Which features of ext filesystems go by blocks: each of them cloned and synchronised so, or by
 files with the reason in the plan."""
 

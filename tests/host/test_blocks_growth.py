@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Clones by blocks on places with more room than their source, and sources that outgrow them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Whatever is done to a source, or to its mirror: a synchronisation makes them the same.
 
 A hypothesis state machine mounts, changes, unmounts and synchronises.  BSYNC_LONG_RUN=EXAMPLES

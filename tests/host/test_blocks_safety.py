@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A clone by blocks, cut off anywhere: nothing of the run remains, nothing can be taken for the
 source, and the next run completes it unasked."""
 

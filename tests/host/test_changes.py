@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a second run makes of a changed source: just the changes, and all of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Changed hard links and holes, and changes where there is little room."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The main job on a disk with a DOS table."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """`bsync --help` answers at once, and says what there is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """`--json`: for programs, one JSON object a line."""
 
 from __future__ import annotations

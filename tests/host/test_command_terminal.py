@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What bsync asks and shows on a terminal, and what elsewhere."""
 
 from __future__ import annotations

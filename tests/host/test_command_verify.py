@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """`bsync verify` finds every kind of difference, lists it, and changes nothing."""
 
 from __future__ import annotations

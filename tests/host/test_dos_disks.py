@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Disks with a DOS table: primary, extended and logical partitions of every make."""
 
 from __future__ import annotations

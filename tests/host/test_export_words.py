@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Why an image or an export cannot be opened, in a line and a hint."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """ext2, ext3 and ext4 of every make: what a clone on the same size and on a larger one keeps."""
 
 from __future__ import annotations

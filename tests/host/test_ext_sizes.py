@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Smaller, equal and full: whether the files fit is known beforehand, and what fits succeeds."""
 
 from __future__ import annotations

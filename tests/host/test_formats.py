@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Image formats and NBD exports: read and written through the storage daemon."""
 
 from __future__ import annotations

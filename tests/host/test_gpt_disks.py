@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Disks with a GPT: names, GUIDs, attributes, and both headers."""
 
 from __future__ import annotations

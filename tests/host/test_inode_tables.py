@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the inode tables tell, against what e2fsprogs tells of the same filesystem."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """LUNs of a real target attached in user space: what is written arrives, and nothing else."""
 
 from __future__ import annotations

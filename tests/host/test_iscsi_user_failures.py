@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Targets that are not there, go away or lie; daemons and runs that die."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Everything that a tree may hold, compared by means that bsync does not use."""
 
 from __future__ import annotations

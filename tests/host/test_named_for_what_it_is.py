@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What looks like a table and is none, and what a clone cannot take along, by its name."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A sector behind an NBD server that cannot be read: QEMU's hangs up, and is asked again."""
 
 from __future__ import annotations

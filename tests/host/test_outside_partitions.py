@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What stands outside the partitions: boot loaders, what boots, both copies of a GPT."""
 
 from __future__ import annotations

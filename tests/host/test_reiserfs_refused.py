@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """ReiserFS where the kernel cannot mount it, as on most machines by now: said beforehand.
 
 What a kernel does that can is for the vm tier to see.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Whole clones to and from the LUNs of a real target, and images of other formats."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A target or a daemon that goes away while bytes are on their way."""
 
 from __future__ import annotations

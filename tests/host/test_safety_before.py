@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """No byte of the destination changes before the plan is complete and accepted."""
 
 from __future__ import annotations

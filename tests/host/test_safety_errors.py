@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Every failure has one line, a hint where there is something to do, and its status; none has
 a traceback."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A run that fails says so, and leaves a mirror that says so too; the next run completes it."""
 
 from __future__ import annotations

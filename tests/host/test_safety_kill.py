@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """kill -9 at every point of a run: nothing of it remains, and its destination is not taken
 for a mirror until it is one."""
 

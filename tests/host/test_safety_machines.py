@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """An image is never a virtual machine's and ours at the same time; tried with QEMU's own tool."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """kill -9 while something is being made on a destination: the next run completes it unasked,
 since nothing is lost with what is there."""
 

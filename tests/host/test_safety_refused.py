@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Source and destination that are the same, overlap, or are somebody else's: refused, in one
 line with a hint, and nothing is written."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Ctrl-C and its kin at every point of a run: everything is released at once, the status says
 which signal it was, and the destination is not taken for a mirror."""
 

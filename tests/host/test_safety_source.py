@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """No byte of the source changes, whatever kind of run, and however it ends."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Runs at the same time do not disturb each other; a run that is alive is nobody's orphan."""
 
 from __future__ import annotations

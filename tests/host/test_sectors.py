@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Disks with sectors of 4096 bytes, and tables that count in them."""
 
 from __future__ import annotations

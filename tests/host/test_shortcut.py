@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The way past FUSE to a daemon's storage, beside the way through it."""
 
 from __future__ import annotations

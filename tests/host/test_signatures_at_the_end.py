@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Superblocks of RAIDs and tables at the end of a place, where they outlive what is written."""
 
 from __future__ import annotations

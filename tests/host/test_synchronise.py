@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """When a mirror is synchronised, resumed, repaired, made anew after a question, or left alone."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What SRC and DEST may be called, and --create."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """XFS is not synchronised, but `--raw` copies it by its blocks in use, if they are known."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a tree is in the end, told by lstat, ioctl and the contents: to compare two of them.
 
 Nothing here is shared with bsync: a mistake of its own would hide itself.

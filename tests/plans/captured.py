@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Devices as the system's tools and their own bytes described them once.
 
 A capture is what a survey saw of a real image: the answers of sfdisk(8) and blkid(8), and

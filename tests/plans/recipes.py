@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The images behind the captures: small scripts for sfdisk, mke2fs and mkswap."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Captured descriptions of disks in, the text of the plan out.
 
 `BSYNC_REGOLD=1` writes the golden texts again; the difference is then for review.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Layouts to plan with: plain ones to vary by hand, and strategies for arbitrary ones."""
 
 from __future__ import annotations

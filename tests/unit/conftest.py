@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The unit tier: no disks, no privileges, and no child process by accident."""
 
 from __future__ import annotations

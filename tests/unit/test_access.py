@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Blocks read together: what they hold, and in how much memory."""
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import pytest
 
 from bsync.acquire.block import Device
 from bsync.acquire.ground import ground_of
-from bsync.engines.blocks import access
-from bsync.engines.blocks.access import Access
-from bsync.engines.blocks.memory import Arena, Buffer
+from bsync.blockio import access
+from bsync.blockio.access import Access
+from bsync.blockio.memory import Arena, Buffer
 from bsync.errors import Damaged
 from bsync.layout import Extent
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The benchmark's pure code: what is kept, what the report says of it, and the picture."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The program of an incomplete clone, carried out by a processor of a dozen instructions."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The command line, up to where the pipeline begins."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What becomes of one partition's contents."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The ways in which a run can end."""
 
 from __future__ import annotations

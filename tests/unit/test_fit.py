@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Partitions that shrink to fit a smaller disk."""
 
 from __future__ import annotations

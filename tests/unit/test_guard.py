@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Nothing that the destination keeps is written over, whatever two tables look like."""
 
 from __future__ import annotations

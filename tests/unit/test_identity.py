@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What names a disk by every path, and what does not."""
 
 from __future__ import annotations

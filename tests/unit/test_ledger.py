@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The journal of what is held, and its release."""
 
 from __future__ import annotations

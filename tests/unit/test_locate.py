@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The grammar of device names."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """How a filesystem like another one is made, and how much room that takes."""
 
 from __future__ import annotations

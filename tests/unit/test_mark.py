@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The mark of an incomplete mirror."""
 
 from __future__ import annotations

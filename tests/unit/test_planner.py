@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Whole plans, for anything that two surveys may find."""
 
 from __future__ import annotations

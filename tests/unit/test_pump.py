@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The threads of a copy: whatever ends it, none of them goes on."""
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bsync.engines.blocks import pump
-from bsync.engines.blocks.memory import Buffer
+from bsync.blockio import pump
+from bsync.blockio.memory import Buffer
 
 
 class Ended(BaseException):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Sets of blocks as runs, beside the same as Python's sets."""
 
 from __future__ import annotations
@@ -6,8 +7,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bsync.engines.blocks import ranges
-from bsync.engines.blocks.ranges import Ranges
+from bsync.blockio import ranges
+from bsync.blockio.ranges import Ranges
 
 BLOCK = st.integers(0, 60)
 RUNS = st.lists(st.tuples(BLOCK, st.integers(1, 9)), max_size=12)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """ReiserFS: its superblock, and what becomes of one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The gateway for child processes.  The only unit tests that may start any."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The superblock of ext2, ext3 and ext4."""
 
 from __future__ import annotations

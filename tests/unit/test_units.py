@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Sizes, read and written."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The blocks that an XFS has in use: told exactly, or not at all."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Bytes such as mkfs.xfs, the kernel and a clean unmount leave, as far as bsync reads them."""
 
 from __future__ import annotations

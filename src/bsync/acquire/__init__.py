@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Everything a run takes from the machine, one file a kind.
 
 `rebuild` turns a line of a dead run's ledger back into the resource it names.

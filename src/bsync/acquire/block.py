@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The device behind a locator: opened once, exclusively, and known for what it is.
 
 Everything else reaches the device through this one descriptor, or through loop devices over

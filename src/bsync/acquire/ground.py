@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a device stands on in the end: which bytes of which disk or file.
 
 Names lie (links, loop devices, partitions); device numbers, inodes and offsets do not, but a disk

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Who has a block device in use: by lsblk(8), which knows mounts, swap and what is stacked."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a disk is, whichever path leads to it: two portals of a target make two block devices.
 
 A name that is unique in the world says it alone.  What a maker or an administrator keeps apart

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Image formats: known by their first or last bytes, and opened by QEMU's storage daemon.
 
 An image may name others that it builds on (a backing file, extents); QEMU opens those too,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The disks of an iSCSI target, and the one that is meant; what goes wrong in plain words."""
 
 from __future__ import annotations

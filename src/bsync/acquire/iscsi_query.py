@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Asks an iSCSI target for its LUNs, by libiscsi; run as a program, JSON in and JSON out.
 
 A process of its own, since a C library that waits cannot be interrupted, and one that fails

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """iSCSI where the kernel has no initiator: by QEMU's storage daemon, in user space.
 
 CHAP works in both sessions, the one that lists the LUNs and the daemon's.  Mutual CHAP only

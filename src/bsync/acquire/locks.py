@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Locks on a device or image file: against other runs, udev and virtual machines.
 
 Runs and udev lock with flock(2).  QEMU holds shared locks on single bytes by its open file

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A loop device over a part of an open file or device.
 
 Made by ioctl, since losetup(8) can set neither of the two things that make a loop device

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Snapshots of logical volumes: to read a volume at one moment, or to write it all or nothing.
 
 As a source, a snapshot holds still while its volume goes on being written.  As a destination it

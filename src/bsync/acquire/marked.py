@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Processes known by a mark on their command line, and ended without trusting a process id.
 
 A process id may be another process's by the time it is used.  A descriptor of a process

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Private mounts: in a mount namespace of the run's own, below its directory in /run/bsync.
 
 Nobody else sees them, no automounter or indexer walks into them, nobody's recursive delete

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """NBD, by libnbd: what a storage daemon exports over FUSE, past FUSE and the loop device on it.
 
 A FUSE export takes one write at a time, so that a copy waits for every one of them to be

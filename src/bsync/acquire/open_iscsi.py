@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """iSCSI by the kernel's initiator and open-iscsi: a session, and the block device of one LUN.
 
 The device is found through sysfs, by its session and LUN; no name is ever guessed.  A session

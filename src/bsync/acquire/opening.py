@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Whatever is behind a locator, acquired and opened: the one way from a name to a `Device`."""
 
 from __future__ import annotations

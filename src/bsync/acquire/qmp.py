@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """QEMU's machine protocol (QMP) over a socket: one JSON object a line, both ways.
 
 The socket is one of a pair, and the daemon inherits the other: it has no name that anybody

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """QEMU's storage daemon: what QEMU can open, exported as a file over FUSE.
 
 The daemon is a child in the foreground, not `--daemonize`d: so it dies with bsync however

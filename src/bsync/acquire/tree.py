@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A filesystem's tree, mounted, with what is to be known of its files."""
 
 from __future__ import annotations

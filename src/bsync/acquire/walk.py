@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a mounted tree tells of its files, where no inode tables can be read in bulk.
 
 Interface: linux/fs.h, FS_IOC_GETFLAGS.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Notices storage that has stopped answering, and ends what waits for it.
 
 A target that is gone blocks every read and write of the kernel's for ever, and with them the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """File flags (chattr) and project IDs: what rsync(1) neither sees nor keeps.
 
 Flags stand in the way of a synchronisation (an immutable file cannot be changed, its

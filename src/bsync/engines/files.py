@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The files engine: rsync between two private mounts, and what rsync leaves out."""
 
 from __future__ import annotations

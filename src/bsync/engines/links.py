@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Names that rsync(1) takes for equal when they are not.
 
 It makes hard links, but never breaks one: where the source has two files by now, equal in

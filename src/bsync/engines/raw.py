@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The raw engine: every byte, writing only those that differ.
 
 Both sides are read and compared, so that a second run writes nothing and a sparse

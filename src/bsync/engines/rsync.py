@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The rsync(1) command of the files engine, and what it says.
 
 -a -H -A -X   everything a tree has: hard links, ACLs, extended attributes

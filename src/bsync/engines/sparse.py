@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Files with holes, copied by their data alone.
 
 rsync reads a hole like any other part of a file: a lastlog of some kilobytes takes it as

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The raw engine where it is known which blocks are in use: no others are read or written.
 
 On a place of which nothing is known all of them are copied; where a copy is, or may be, those
@@ -12,10 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from bsync.acquire.block import Device
-from bsync.engines.blocks import access as accesses
-from bsync.engines.blocks.access import Access
-from bsync.engines.blocks.memory import Buffer, buffer
-from bsync.engines.blocks.pump import Run, Work, comparing, copying, mending, run_all
+from bsync.blockio import access as accesses
+from bsync.blockio.access import Access
+from bsync.blockio.memory import Buffer, buffer
+from bsync.blockio.pump import Run, Work, comparing, copying, mending, run_all
 from bsync.layout import Extent
 from bsync.unfinished import SECTOR
 from bsync.usage import Usage

@@ -1,1 +1,2 @@
-"""What bsync knows of each kind of filesystem.  Pure, but for reading inode tables."""
+# SPDX-License-Identifier: GPL-2.0-only
+"""What bsync knows of each kind of filesystem.  Pure."""

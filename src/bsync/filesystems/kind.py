@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What bsync can do with a kind of filesystem: a record of abilities.  Pure.
 
 A kind is a folder here whose module `kind` has a `Kind`, and a line in `kinds`.  What a kind is not

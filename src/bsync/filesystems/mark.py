@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The mark of an incomplete mirror.  Pure.
 
 While a mirror is being written, its filesystem carries another UUID, derived from the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Swap areas: made with mkswap, never copied.  Pure: arguments only."""
 
 from __future__ import annotations

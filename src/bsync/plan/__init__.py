@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """(source `Side`, destination `Side`, `Options`) → `Plan`, or a refusal.  Pure.
 
 Nothing here reads or writes anything: `--dry-run` shows the very object that a run executes.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Whether a filesystem goes by its blocks, and the steps of it.  Pure."""
 
 from __future__ import annotations

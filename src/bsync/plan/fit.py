@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A table for a disk that is too small for the source's: the same partitions, shrunk.  Pure.
 
 Only filesystems shrink, by what they have to spare; swap and raw contents keep their size.

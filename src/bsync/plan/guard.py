@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Nothing that the destination keeps is written over.  Pure.
 
 Every range that the steps of a plan write is compared with everything that is to stand on the

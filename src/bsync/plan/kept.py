@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A partition table that the destination keeps: what is set or repaired in it.  Pure."""
 
 from __future__ import annotations

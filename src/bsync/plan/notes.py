@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a user should know of a clone that the copy itself cannot put right.  Pure."""
 
 from __future__ import annotations

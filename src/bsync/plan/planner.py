@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The steps that make the destination a mirror of the source.  Pure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """DOS partition tables as sfdisk(8) scripts.  Pure."""
 
 from __future__ import annotations

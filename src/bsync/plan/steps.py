@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a run is going to do: frozen steps, in the order in which they happen.  Pure.
 
     WriteTable          the source's records, or a script for sfdisk

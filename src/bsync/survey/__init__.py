@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """`Device` → `Layout`: what is on it, by the system's own tools.  Changes nothing.
 
 Damage is not an error here: what cannot be relied on is `Foreign` contents, named for what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What an extent of a device holds: blkid(8) names it, the superblock tells the rest."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What stands between a table and the first partition: found piece by piece, never held."""
 
 from __future__ import annotations

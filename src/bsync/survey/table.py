@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Partition tables: sfdisk(8) reads them; of a DOS table the records themselves are kept too.
 
 Formats: the MBR and its chain of extended boot records (EBRs) as the kernel reads them

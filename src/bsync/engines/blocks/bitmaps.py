@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Which blocks of an ext filesystem are in use, and whether all that tells of it agrees."""
 
 from __future__ import annotations
@@ -7,11 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from bsync.arrays import Flags, Numbers
-from bsync.engines.blocks import owned, ranges
-from bsync.engines.blocks.access import CHECK
+from bsync.blockio import ranges
+from bsync.blockio.access import CHECK
+from bsync.blockio.pump import Run
+from bsync.blockio.ranges import Ranges
+from bsync.engines.blocks import owned
 from bsync.engines.blocks.pair import Half
-from bsync.engines.blocks.pump import Run
-from bsync.engines.blocks.ranges import Ranges
 from bsync.errors import Damaged
 from bsync.filesystems.ext import inodes, maps
 from bsync.filesystems.ext import rows as table

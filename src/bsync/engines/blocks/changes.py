@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What differs between a source and its mirror of the same geometry, found by inode tables.
 
 An inode whose row is the same on both sides has the same contents, since every change of
@@ -18,9 +19,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bsync.arrays import Flags, Numbers, Rows
-from bsync.engines.blocks import directories, owned, ranges
+from bsync.blockio import ranges
+from bsync.blockio.ranges import Ranges
+from bsync.engines.blocks import directories, owned
 from bsync.engines.blocks.pair import AT_ONCE, Half, Pair
-from bsync.engines.blocks.ranges import Ranges
 from bsync.filesystems.ext import blockwise, maps
 from bsync.filesystems.ext import groups as layout
 from bsync.filesystems.ext import rows as table

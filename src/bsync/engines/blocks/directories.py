@@ -8,9 +8,9 @@ import numpy as np
 
 from bsync.acquire.block import Device
 from bsync.arrays import Numbers
-from bsync.engines.blocks import access as accesses
+from bsync.blockio import access as accesses
+from bsync.blockio.access import CHECK
 from bsync.engines.blocks import owned
-from bsync.engines.blocks.access import CHECK
 from bsync.engines.blocks.pair import AT_ONCE, Half, half
 from bsync.errors import Damaged
 from bsync.filesystems.ext import directories, inodes, maps

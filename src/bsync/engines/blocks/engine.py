@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The blocks engine: one filesystem cloned, or synchronised, by the blocks that it uses.
 
     fresh     every block in use is copied; the destination is blank
@@ -15,11 +16,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bsync.engines.blocks import bitmaps, changes, directories, pump, ranges, reflink
+from bsync.blockio import pump, ranges
+from bsync.blockio.pump import Work
+from bsync.blockio.ranges import Ranges
+from bsync.engines.blocks import bitmaps, changes, directories, reflink
 from bsync.engines.blocks.changes import Changes
 from bsync.engines.blocks.pair import Half, Pair, half
-from bsync.engines.blocks.pump import Work
-from bsync.engines.blocks.ranges import Ranges
 from bsync.engines.rsync import Transfer
 from bsync.errors import Damaged
 from bsync.filesystems.ext import blockwise, groups, rows, superblock

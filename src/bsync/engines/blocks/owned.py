@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from bsync.arrays import Numbers, Rows
-from bsync.engines.blocks import ranges
-from bsync.engines.blocks.access import CHECK
+from bsync.blockio import ranges
+from bsync.blockio.access import CHECK
+from bsync.blockio.ranges import Ranges
 from bsync.engines.blocks.pair import AT_ONCE, Half
-from bsync.engines.blocks.ranges import Ranges
 from bsync.errors import Damaged
 from bsync.filesystems.ext import maps
 from bsync.filesystems.ext import rows as table

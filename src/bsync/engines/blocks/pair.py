@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Both sides of a copy by blocks, open, with what their descriptors say."""
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import numpy as np
 
 from bsync.acquire.block import Device
 from bsync.arrays import Numbers
-from bsync.engines.blocks import access as accesses
-from bsync.engines.blocks.access import Access
-from bsync.engines.blocks.memory import Arena, Buffer
-from bsync.engines.blocks.pump import Run, comparing, cut, run_all, unequal
+from bsync.blockio import access as accesses
+from bsync.blockio.access import Access
+from bsync.blockio.memory import Arena, Buffer
+from bsync.blockio.pump import Run, comparing, cut, run_all, unequal
 from bsync.errors import CopyFailed, Damaged
 from bsync.filesystems.ext import superblock
 from bsync.filesystems.ext.groups import Groups, read_groups

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Two image files on one filesystem that shares extents (XFS, btrfs): nothing is copied.
 
 See ioctl_ficlonerange(2).
@@ -11,9 +12,9 @@ import stat
 import struct
 from itertools import takewhile
 
+from bsync.blockio.pump import copying, run_all
 from bsync.engines.blocks import bitmaps
 from bsync.engines.blocks.pair import Pair
-from bsync.engines.blocks.pump import copying, run_all
 
 _FICLONERANGE = 0x4020940D
 _REQUEST = struct.Struct("=qQQQ")  # struct file_clone_range of linux/fs.h

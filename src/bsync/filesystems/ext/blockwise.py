@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Whether an ext filesystem can be cloned by its blocks, and its superblock meanwhile.  Pure.
 
 While a clone is being written by blocks, its superblock is the source's with the mark's UUID

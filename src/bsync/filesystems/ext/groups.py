@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The block groups of an ext filesystem: their descriptors, and where the structures lie.
 
 Pure but for the `read` that is passed in.  Blocks are numbered from the filesystem's start.

@@ -1,4 +1,5 @@
-"""What the inode tables of an ext filesystem tell without walking any directory.
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the inode tables of an ext filesystem tell without walking any directory.  Pure.
 
 Whole tables are read in bulk and looked through with numpy: a few inodes with file flags,
 project IDs or holes are found among millions in a moment.

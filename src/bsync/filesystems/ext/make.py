@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """How an ext filesystem like another one is made: shape, arguments, room needed.  Pure.
 
 mke2fs and tune2fs are told everything, since their defaults change from release to

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Block maps of ext inodes, level by level, many at once.  Pure: arrays in, arrays out.
 
 A map is a tree: its root stands in the inode's row, its nodes in blocks.  `Level` holds what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The mark of an incomplete mirror, on an ext filesystem.  Pure: arguments of tune2fs.
 
 With metadata_csum every checksum is seeded with the UUID.  The seed is kept in the

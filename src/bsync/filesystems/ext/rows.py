@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Rows of inode tables, many at once.  Pure: arrays in, arrays out.
 
 A row is one inode as it stands on the disk: (n, inode size) bytes.

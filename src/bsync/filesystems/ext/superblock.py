@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The superblock of ext2, ext3 and ext4.  Pure: bytes in, facts out.
 
 Format: kernel documentation, filesystems/ext4/super.rst ("The Super Block"): 1024 bytes

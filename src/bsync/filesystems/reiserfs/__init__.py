@@ -1,1 +1,2 @@
-"""ReiserFS, version 3."""
+# SPDX-License-Identifier: GPL-2.0-only
+"""ReiserFS, version 3.  Pure."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The superblock of ReiserFS 3.5 and 3.6.  Pure: bytes in, facts out.
 
 Format: fs/reiserfs/reiserfs.h of the kernel, struct reiserfs_super_block: 204 bytes at byte

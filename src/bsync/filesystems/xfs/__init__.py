@@ -1,1 +1,2 @@
-"""XFS: not synchronised, but copied by the blocks that it has in use."""
+# SPDX-License-Identifier: GPL-2.0-only
+"""XFS, version 5.  Pure."""

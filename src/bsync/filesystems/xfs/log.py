@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Whether the log of an XFS is empty: whether it was cleanly unmounted.  Pure.
 
 XFS writes changes of its metadata to the log first.  The log is a ring of sectors of 512 bytes;

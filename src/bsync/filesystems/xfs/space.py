@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Which blocks of an XFS are in use: all but what its free-space trees have.  Pure.
 
 Every allocation group records its free extents twice, in a B+tree by block and in one by size,

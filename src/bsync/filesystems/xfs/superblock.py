@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The superblock of an XFS, as far as its free space and its log need it.  Pure.
 
 Format: fs/xfs/libxfs/xfs_format.h of Linux, `struct xfs_dsb`; everything big-endian.

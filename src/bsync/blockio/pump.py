@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Moving runs of blocks from one side to the other, several at once, in bounded memory."""
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bsync.arrays import Flags, Numbers
+from bsync.blockio import ranges
+from bsync.blockio.access import Access
+from bsync.blockio.memory import Buffer, buffer
 from bsync.deferred import deferred
-from bsync.engines.blocks import ranges
-from bsync.engines.blocks.access import Access
-from bsync.engines.blocks.memory import Buffer, buffer
 
 WORKERS = 8
 PIECE = 4 << 20  # bytes of the longest run that is moved at once

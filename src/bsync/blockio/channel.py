@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """How blocks are moved: directly where that can be, and past what stands in the way.
 
 Direct I/O keeps a whole disk's contents out of the page cache, and is as fast as the disk.
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bsync.acquire.block import Device
-from bsync.engines.blocks.memory import buffer
+from bsync.blockio.memory import buffer
 from bsync.errors import CopyFailed
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """One side of a copy by blocks: a part of a device, read and written in whole blocks."""
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import numpy as np
 
 from bsync.acquire.block import Device
 from bsync.arrays import Numbers
-from bsync.engines.blocks import channel as channels
-from bsync.engines.blocks import ranges
-from bsync.engines.blocks.channel import Channel
-from bsync.engines.blocks.memory import Arena, Buffer, buffer
+from bsync.blockio import channel as channels
+from bsync.blockio import ranges
+from bsync.blockio.channel import Channel
+from bsync.blockio.memory import Arena, Buffer, buffer
 from bsync.errors import CopyFailed, Damaged
 from bsync.layout import Extent
 

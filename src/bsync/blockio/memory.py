@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Memory that direct I/O takes, and that is used again."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Sets of blocks as sorted runs.  Pure: numpy arrays in, numpy arrays out."""
 
 from __future__ import annotations
