@@ -134,7 +134,7 @@ def _planning(function: _Command) -> _Command:
         click.option(
             "--raw",
             is_flag=True,
-            help="Copy contents of unknown kind byte by byte; XFS by its blocks in use.",
+            help="Copy contents of unsupported kind byte by byte.",
         ),
         click.option(
             "--checksum",

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from bsync.acquire.block import Device
 from bsync.acquire.tree import NEVER, Tree, found_at, loop_over, mounted_tree, overwrite_start
 from bsync.bootcode import disarmed
-from bsync.engines import files, raw, structures, used
-from bsync.engines.blocks import pair as pairs
-from bsync.engines.blocks.engine import Copier
+from bsync.engines import copiers, files, raw
+from bsync.engines.blocks import engine
+from bsync.engines.copiers import Copier
 from bsync.engines.rsync import Transfer
 from bsync.errors import BsyncError, CopyFailed, nothing_written, writing
 from bsync.events import Emit, Noticed, StepAdvanced, StepEnded, StepStarted
@@ -88,18 +88,15 @@ def execute(
 def _prepare(step: Step, context: Context, stack: contextlib.ExitStack) -> None:
     """Open what a step reads from."""
     if isinstance(step, CopyFiles):
-        structures.check_source(context.source, step.place.source, step.source)
+        copiers.check_source(context.source, step.place.source, step.source)
         tree = mounted_tree(
             context.ledger, context.source, step.place.source, step.source, writable=False,
             since=NEVER if step.since is None else step.since,
         )  # fmt: skip
         context.trees[step.place.number] = stack.enter_context(tree)
     if isinstance(step, CopyBlocks):
-        here, there = step.place.source, step.place.destination
-        pair = pairs.opened(context.source, here, context.destination, there)
-        copier = Copier(stack.enter_context(pair), step.way)
-        copier.prepare()
-        context.copiers[step.place.number] = copier
+        opening = copiers.opened(step, context.source, context.destination)
+        context.copiers[step.place.number] = stack.enter_context(opening)
 
 
 def _all_steps(plan: Plan, context: Context, emit: Emit) -> Transfer:
@@ -347,10 +344,11 @@ def _by_blocks(
 
 def _mark_blocks(step: MarkBlocks, context: Context) -> str:
     copier = context.copiers[step.place.number]
-    if step.way is Way.FRESH:
+    if step.way in (Way.FRESH, Way.RESUME):
         with _target(context, step.place.destination) as device:
             _wipe(device)
-            _discard(device, context)
+            if step.way is Way.FRESH:
+                _discard(device, context)
     copier.begin(always=step.always)
     return "nothing differs" if copier.idle else "done"
 
@@ -360,7 +358,7 @@ def _complete_blocks(step: CompleteBlocks, context: Context) -> None:
     copier = context.copiers[step.place.number]
     if copier.idle:
         return
-    if not step.grow:
+    if not step.grow or not isinstance(copier, engine.Copier):
         copier.complete()
         return
     copier.settle()
@@ -378,18 +376,7 @@ def _complete_blocks(step: CompleteBlocks, context: Context) -> None:
 def _copy_raw(step: CopyRaw, context: Context, advance: Advance) -> tuple[Transfer, str]:
     here, there = step.place.source, step.place.destination
     if step.fresh:
-        _make_room(step, context)
-    if step.usage is None:
-        written = raw.copy(context.source, here, context.destination, there, advance)
-    else:
-        with used.opened(context.source, here, context.destination, there, step.usage) as pair:
-            written = used.copy(pair, step.usage, advance, compare=not step.fresh or step.begun)
+        with _target(context, there) as device:
+            _wipe(device)
+    written = raw.copy(context.source, here, context.destination, there, advance)
     return Transfer(transferred=written), f"{size_text(written)} transferred"
-
-
-def _make_room(step: CopyRaw, context: Context) -> None:
-    """Erase what is there.  What an unfinished copy has is kept, but for old signatures."""
-    with _target(context, step.place.destination) as device:
-        _wipe(device)
-        if step.usage and not step.begun:  # a copy byte by byte reads what is there
-            _discard(device, context)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from bsync.filesystems.kinds import by_blocks
 from bsync.layout import (
     BOOT_PROGRAM,
     Bare,
@@ -59,8 +60,8 @@ def title(step: Step) -> str:
             return f"{place.name}: grow to {size_text(size)}"
         case CopyFiles(place=place, fresh=fresh):
             return f"{place.name}: {'copy all files' if fresh else 'synchronise files'}"
-        case CopyRaw(place=place, what=what, usage=usage):
-            return f"{place.name}: copy {what} {'by its blocks in use' if usage else 'raw'}"
+        case CopyRaw(place=place, what=what):
+            return f"{place.name}: copy {what} raw"
         case CompleteFilesystem(place=place):
             return f"{place.name}: finish: set UUID and label"
 
@@ -87,10 +88,11 @@ def _boot_title(step: Disarm | WriteBoot) -> str:
 def _blocks_title(step: MarkBlocks | CopyBlocks | CompleteBlocks) -> str:
     name = step.place.name
     match step:
-        case MarkBlocks(way=Way.FRESH):
+        case MarkBlocks(way=Way.FRESH | Way.RESUME):
             return f"{name}: wipe signatures, mark as incomplete"
-        case MarkBlocks(way=way, always=always):
-            if_needed = "" if always or way is Way.COMPARE else " if it differs"
+        case MarkBlocks(source=source, way=way, always=always):
+            told = way is Way.COMPARE and by_blocks(source).SEARCHES
+            if_needed = "" if always or told else " if it differs"
             return f"{name}: mark as incomplete{if_needed}"
         case CopyBlocks(source=source, fresh=fresh):
             return f"{name}: {'copy' if fresh else 'synchronise'} {describe(source)}"

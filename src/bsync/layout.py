@@ -8,7 +8,6 @@ from typing import Protocol
 
 from bsync.extent import Extent as Extent
 from bsync.gpt import Gpt
-from bsync.usage import Usage
 
 BOOT_CODE = 446  # bytes of the MBR before the partition entries, disk signature included
 BOOT_PROGRAM = 440  # bytes of them that are program; the disk signature follows
@@ -37,8 +36,6 @@ class Foreign:
     uuid: str = ""
     label: str = ""
     start: str = ""  # a digest of how it begins, if not with zeroes alone
-    usage: Usage | None = None  # its blocks in use, where they are known for certain
-    unmapped: str = ""  # why they are not, where they could be
     at_end: bool = False  # what names it stands at the end of its place
     lies_at: int | None = None  # bytes on the disk where it says that it begins, if it says so
 
@@ -48,6 +45,10 @@ class Facts(Protocol):
 
     @property
     def block_size(self) -> int: ...
+    @property
+    def unit(self) -> int:
+        """The least that is read of it at a time: sectors of a disk may be no larger."""
+
     @property
     def uuid(self) -> str: ...
     @property
@@ -71,6 +72,7 @@ class Filesystem:
     boot_block: bool = False  # something stands before the superblock
     behind: bool = False  # something stands behind its last block, in its partition
     elsewhere: bool = False  # another machine has it mounted, as its sign of life (mmp) says
+    unmapped: str = ""  # why its blocks in use are not known for certain; goes on "since …"
 
     @property
     def uuid(self) -> str:

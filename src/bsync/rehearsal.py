@@ -16,7 +16,6 @@ from bsync.ledger import Ledger
 from bsync.plan.steps import (
     CompleteBlocks,
     CopyFiles,
-    CopyRaw,
     GrowExt,
     MakeFilesystem,
     MakeSwap,
@@ -27,7 +26,6 @@ from bsync.plan.steps import (
     WriteTable,
 )
 from bsync.run import require, run
-from bsync.usage import Usage
 
 _PROGRAMS: dict[type[Step], tuple[str, ...]] = {
     WriteTable: ("sfdisk", "wipefs"),
@@ -96,6 +94,4 @@ def _programs(step: Step) -> set[str]:
             own = by_files(step.source).PROGRAMS
         case CompleteBlocks(grow=blocks) if blocks:
             own = ("resize2fs", "tune2fs", "e2fsck")
-        case CopyRaw(usage=Usage(), fresh=True):
-            own = ("wipefs", "blkdiscard")
     return {*_PROGRAMS.get(type(step), ()), *own}

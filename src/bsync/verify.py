@@ -12,7 +12,7 @@ from contextlib import ExitStack
 
 from bsync.acquire.block import Device
 from bsync.acquire.tree import loop_over, mounted_tree
-from bsync.engines import files, raw, structures, used
+from bsync.engines import copiers, files, raw
 from bsync.errors import CopyFailed
 from bsync.filesystems import mark
 from bsync.filesystems.kinds import by_files, kind_of
@@ -22,7 +22,6 @@ from bsync.layout import (
     Disk,
     Extent,
     Filesystem,
-    Foreign,
     Layout,
     Side,
     Swap,
@@ -32,7 +31,6 @@ from bsync.ledger import Ledger
 from bsync.plan.kept import unlike
 from bsync.plan.steps import Place
 from bsync.run import run
-from bsync.usage import Usage
 
 Pair = tuple[Place, Content, Content]
 
@@ -56,13 +54,15 @@ def contents(
         if isinstance(here, Swap) or (isinstance(there, Filesystem) and mark.is_marked(there)):
             continue  # `promised` has said all that there is to say
         if isinstance(here, Filesystem) and isinstance(there, Filesystem):
-            alike = None if trees else structures.same_blocks(place, here, there, devices)
-            found = [] if alike else _filesystems(place, here, there, devices, ledger)
+            alike = None if trees else copiers.same_blocks(place, here, there, devices)
+            if alike is False and kind_of(here).files is None:
+                found = ["its blocks in use differ"]
+            else:
+                found = [] if alike else _filesystems(place, here, there, devices, ledger)
             if alike is False and not found:
                 found = ["its files are the same, but not all of its blocks (metadata)"]
         else:
-            usage = here.usage if isinstance(here, Foreign) else None
-            found = _blocks(place, devices, usage) if usage else _bytes(place, devices)
+            found = _bytes(place, devices)
         yield from (f"{place.name}: {what}" for what in found)
 
 
@@ -146,7 +146,8 @@ def _unlike(here: Filesystem, there: Filesystem) -> list[str]:
 
 def _is_raw_copy(here: Filesystem, there: Filesystem) -> bool:
     """Whether only a copy byte by byte can have made `there`: its files are not to be read."""
-    unreadable = by_files(here).obstacle(here) is not None
+    files = kind_of(here).files
+    unreadable = files is None or files.obstacle(here) is not None
     return unreadable and here.superblock == there.superblock
 
 
@@ -200,11 +201,3 @@ def _bytes(place: Place, devices: tuple[Device, Device]) -> list[str]:
     if place.destination.size < place.source.size:
         return ["is smaller than the source's"]
     return [] if raw.same(devices[0], here, devices[1], there) else ["its bytes differ"]
-
-
-def _blocks(place: Place, devices: tuple[Device, Device], usage: Usage) -> list[str]:
-    here, there = place.source, place.destination
-    if there.size < usage.size:
-        return ["is smaller than the source's"]
-    with used.opened(devices[0], here, devices[1], there, usage, writable=False) as pair:
-        return [] if used.same(pair, usage) else ["its blocks in use differ"]

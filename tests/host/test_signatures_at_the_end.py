@@ -38,11 +38,11 @@ def test_a_superblock_at_the_end_goes_before_a_raw_copy(lab: Lab) -> None:
     write(source, 0, fat(10 * MIB) + os.urandom(100))
     md_superblock(target, 12 * MIB)
     assert kind(target) == "linux_raid_member"
-    lab.bsync("--raw", "--yes", source, target)
+    lab.bsync("--engine", "raw", "--yes", source, target)
     assert kind(target) == "vfat"
     assert read(target, 0, 10 * MIB) == source.read_bytes()
     before = target.read_bytes()
-    assert "destroy" not in lab.bsync("--raw", source, target).out
+    assert "destroy" not in lab.bsync("--engine", "raw", source, target).out
     assert target.read_bytes() == before
     lab.bsync("verify", source, target)
 
@@ -51,7 +51,7 @@ def test_the_end_of_an_old_table_goes_before_a_raw_copy(lab: Lab) -> None:
     source, target = lab.image("source.img", 10 * MIB), lab.image("target.img", 12 * MIB)
     write(source, 0, fat(10 * MIB))
     lab.table(target, "label: gpt\n,,L\n")
-    lab.bsync("--raw", "--yes", source, target)
+    lab.bsync("--engine", "raw", "--yes", source, target)
     assert read(target, 12 * MIB - SECTOR, 8) == bytes(8)
     assert kind(target) == "vfat"
 
@@ -60,10 +60,10 @@ def test_a_member_that_ends_with_its_superblock_needs_the_same_size(lab: Lab) ->
     source, target = lab.image("source.img", 10 * MIB), lab.image("target.img", 12 * MIB)
     write(source, 0, os.urandom(MIB))
     md_superblock(source, 10 * MIB)
-    run = lab.bsync("--raw", source, target, status=3)
+    run = lab.bsync("--engine", "raw", source, target, status=3)
     assert "ends with its superblock" in run.err
     same = lab.image("same.img", 10 * MIB)
-    lab.bsync("--raw", source, same)
+    lab.bsync("--engine", "raw", source, same)
     assert same.read_bytes() == source.read_bytes()
 
 
@@ -74,12 +74,12 @@ def test_a_boot_sector_that_no_longer_fits_is_noted(lab: Lab) -> None:
     boot = bytearray(fat(8 * MIB))
     boot[0x1C:0x20] = (2048).to_bytes(4, "little")
     write(source, 2048 * SECTOR, bytes(boot))
-    assert "hidden sectors" in lab.bsync("--raw", source, target).out
+    assert "hidden sectors" in lab.bsync("--engine", "raw", source, target).out
     same = lab.image("same.img", 20 * MIB)
-    assert "hidden sectors" not in lab.bsync("--raw", source, same).out
+    assert "hidden sectors" not in lab.bsync("--engine", "raw", source, same).out
 
 
 def test_the_database_of_a_dynamic_disk_is_noted(lab: Lab) -> None:
     source, target = lab.image("source.img", 12 * MIB), lab.image("target.img", 12 * MIB)
     lab.table(source, "label: dos\n1 : start=63, size=16384, type=42\n")
-    assert "LDM" in lab.bsync("--raw", source, target).out
+    assert "LDM" in lab.bsync("--engine", "raw", source, target).out

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""XFS is not synchronised, but `--raw` copies it by its blocks in use, if they are known."""
+"""XFS goes by its blocks in use, where they are certain; `--raw` copies it where they are not."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ import pytest
 from lab import MIB, Lab, Part, call, digest
 from trees import assert_same_tree
 
+from bsync.allocation import Allocation
 from bsync.filesystems.xfs import space
-from bsync.usage import Usage
+from bsync.filesystems.xfs.superblock import parse
+from bsync.units import size_text
 
 SIZE = 320 * MIB  # about the least that mkfs.xfs makes
-BY_BLOCKS = "copy xfs by its blocks in use"
+COPIED, SYNCHRONISED = "copy xfs", "synchronise xfs"
 DELETED = b"what a deleted file had " * 200_000
 MAKE = ("mkfs.xfs", "-q", "-f")
 
@@ -46,16 +48,17 @@ def fill(lab: Lab, image: Path, part: Part | None = None) -> None:
         (tree / "deleted").unlink()
 
 
-def usage_of(image: Path) -> Usage:
+def usage_of(image: Path) -> Allocation:
     with image.open("rb") as file:
-        return space.usage(lambda at, size: os.pread(file.fileno(), size, at), SIZE)
+        read = lambda at, size: os.pread(file.fileno(), size, at)  # noqa: E731
+        return space.allocation(read, parse(read(0, 512)))
 
 
 def free_byte(image: Path) -> int:
     """Where the longest gap between blocks in use begins."""
     usage = usage_of(image)
-    ends = [start + count for start, count in usage.runs]
-    starts = [start for start, _ in usage.runs[1:]] + [usage.blocks]
+    ends = [start + count for start, count in usage.ranges.pairs()]
+    starts = [start for start, _ in usage.ranges.pairs()[1:]] + [usage.blocks]
     _, first = max((start - end, end) for start, end in zip(starts, ends, strict=True))
     return first * usage.block_size
 
@@ -90,41 +93,41 @@ def transferred(out: str) -> float:
 
 def test_a_copy_has_the_blocks_in_use_and_no_others(lab: Lab, source: Path) -> None:
     target, before = lab.image("target.img", SIZE), digest(source)
-    said = lab.bsync("--raw", source, target).out
-    assert BY_BLOCKS in said
+    said = lab.bsync(source, target).out
+    assert COPIED in said
     assert_copy(lab, source, target)
     assert DELETED[:1000] in source.read_bytes()
     assert DELETED[:1000] not in target.read_bytes()
-    assert "0 bytes transferred" in lab.bsync("--raw", source, target).out
+    assert "0 bytes transferred" in lab.bsync(source, target).out
     assert digest(source) == before
 
 
 def test_the_plan_says_how_much_is_in_use(lab: Lab, source: Path) -> None:
-    said = lab.bsync("plan", "--raw", source, lab.image("target.img", SIZE)).out
-    used = usage_of(source).used
-    assert f"the blocks in use, {used / MIB:.1f} MiB of 320 MiB" in said
+    said = lab.bsync("plan", source, lab.image("target.img", SIZE)).out
+    used = parse(read(source, 0, 512)).used
+    assert f"copy xfs, {size_text(used)} by blocks (every block in use)" in said
 
 
 def test_a_changed_file_is_all_that_is_written(lab: Lab, source: Path) -> None:
     target = lab.image("target.img", SIZE)
-    lab.bsync("--raw", source, target)
+    lab.bsync(source, target)
     with lab.mounted(source) as tree:
         (tree / "file-001").write_bytes(b"changed")
         (tree / "new").write_bytes(os.urandom(MIB))
-    said = lab.bsync("--raw", source, target).out
-    assert BY_BLOCKS in said
+    said = lab.bsync(source, target).out
+    assert SYNCHRONISED in said
     assert 1 <= transferred(said) < 6
     assert_copy(lab, source, target)
-    assert "0 bytes transferred" in lab.bsync("--raw", source, target).out
+    assert "0 bytes transferred" in lab.bsync(source, target).out
 
 
 def test_what_is_not_in_use_stays_on_a_mirror(lab: Lab, source: Path) -> None:
     target, at = lab.image("target.img", SIZE), free_byte(source)
-    lab.bsync("--raw", source, target)
+    lab.bsync(source, target)
     write(target, at, b"stays")
     with lab.mounted(source) as tree:
         (tree / "file-001").write_bytes(b"changed")
-    lab.bsync("--raw", source, target)
+    lab.bsync(source, target)
     assert free_byte(source) == at
     assert read(target, at, 5) == b"stays"
     assert_copy(lab, source, target)
@@ -137,9 +140,9 @@ def test_a_partition(lab: Lab, start: int) -> None:
     part = lab.table(source, script)[0]
     lab.make(source, part, *MAKE)
     fill(lab, source, part)
-    assert f"partition 1: {BY_BLOCKS}" in lab.bsync("--raw", source, target).out
+    assert f"partition 1: {COPIED}" in lab.bsync(source, target).out
     assert_copy(lab, source, target, part)
-    assert "0 bytes transferred" in lab.bsync("--raw", source, target).out
+    assert "0 bytes transferred" in lab.bsync(source, target).out
 
 
 @pytest.mark.parametrize(
@@ -157,12 +160,12 @@ def test_partclone_knows_of_no_other_block_in_use(lab: Lab, options: tuple[str, 
     with lab.attached(image, read_only=True) as device:
         call("partclone.xfs", "-q", "-L", "/dev/null", "-D", "-s", device, "-O", listed)
     usage = usage_of(image)
-    ours = {block for start, count in usage.runs for block in range(start, start + count)}
+    ours = {block for start, count in usage.ranges.pairs() for block in range(start, start + count)}
     theirs = set(blocks_of(listed.read_text(), usage.block_size))
     assert theirs <= ours
     # Free lists are in use here, and free there: a few blocks in each group.
     assert len(ours - theirs) < 80
-    lab.bsync("--raw", image, lab.image("target.img", SIZE))
+    lab.bsync(image, lab.image("target.img", SIZE))
     assert_copy(lab, image, lab.folder / "target.img")
 
 
@@ -179,9 +182,9 @@ def test_nothing_old_is_found_beside_a_copy(lab: Lab, source: Path) -> None:
     """The signature of a RAID member, in a block that the source has not in use."""
     target = lab.image("target.img", SIZE)
     write(target, SIZE - 1024, b"Intel Raid ISM Cfg Sig. 1.0.00")
-    assert usage_of(source).runs[-1] < (usage_of(source).blocks - 1, 1)
-    assert "isw_raid_member" in lab.bsync("--raw", source, target, status=3).out
-    lab.bsync("--raw", "--yes", source, target)
+    assert usage_of(source).ranges.pairs()[-1] < (usage_of(source).blocks - 1, 1)
+    assert "isw_raid_member" in lab.bsync(source, target, status=3).out
+    lab.bsync("--yes", source, target)
     assert call("blkid", "-p", "-o", "value", "-s", "TYPE", target).split() == ["xfs"]
     assert_copy(lab, source, target)
 
@@ -190,9 +193,9 @@ def test_another_xfs_is_replaced_once_that_is_confirmed(lab: Lab, source: Path) 
     target = lab.image("target.img", SIZE)
     call(*MAKE, target)
     before = digest(target)
-    lab.bsync("--raw", source, target, status=3)
+    lab.bsync(source, target, status=3)
     assert digest(target) == before
-    lab.bsync("--raw", "--yes", source, target)
+    lab.bsync("--yes", source, target)
     assert_copy(lab, source, target)
 
 
@@ -212,6 +215,7 @@ def test_a_copy_of_a_mounted_one_goes_byte_by_byte(lab: Lab, source: Path, froze
         if frozen:
             call("fsfreeze", "--unfreeze", tree)
     target, before = lab.image("target.img", SIZE), digest(image)
+    assert "not cleanly unmounted" in lab.bsync(image, target, status=3).err
     said = lab.bsync("--raw", image, target).out
     assert "all bytes, since it was not cleanly unmounted" in said
     assert digest(image) == digest(target) == before
@@ -250,35 +254,35 @@ def test_a_copy_that_was_cut_off_is_taken_for_none(
 ) -> None:
     target = lab.image("target.img", SIZE)
     if not fresh:
-        lab.bsync("--raw", source, target)
+        lab.bsync(source, target)
         with lab.mounted(source) as tree:
             for number in range(1, 400, 3):
                 (tree / f"file-{number:03}").write_bytes(os.urandom(40_000))
-    run = lab.faulty("blocks:pwritev", count, "KILL", "--raw", source, target)
+    run = lab.faulty("blocks:pwritev", count, "KILL", source, target)
     assert run.status == -9
     lab.bsync("recover")
     if fresh or count > 1:  # the first write of a second run is the one that erases
         assert call("blkid", "-p", target, ok=(2,)) == ""
         assert "an incomplete clone" in lab.bsync("inspect", target).out
         lab.bsync("verify", source, target, status=6)
-    lab.bsync("--raw", source, target)
+    lab.bsync(source, target)
     assert_copy(lab, source, target)
 
 
 def test_where_only_the_first_block_differs_it_alone_is_written(lab: Lab, source: Path) -> None:
     target = lab.image("target.img", SIZE)
-    lab.bsync("--raw", source, target)
+    lab.bsync(source, target)
     call("xfs_db", "-x", "-c", "sb 0", "-c", 'write fname "label"', source)
-    assert "4 KiB transferred" in lab.bsync("--raw", source, target).out
+    assert "4 KiB transferred" in lab.bsync(source, target).out
     assert_copy(lab, source, target)
 
 
 def test_verify_sees_a_byte_that_decayed(lab: Lab, source: Path) -> None:
     target, usage = lab.image("target.img", SIZE), usage_of(source)
-    lab.bsync("--raw", source, target)
-    start, count = usage.runs[len(usage.runs) // 2]
+    lab.bsync(source, target)
+    start, count = usage.ranges.pairs()[len(usage.ranges.pairs()) // 2]
     at = (start + count) * usage.block_size - 1
     write(target, at, bytes([read(target, at, 1)[0] ^ 1]))
     assert "its blocks in use differ" in lab.bsync("verify", source, target, status=6).out
-    assert 0 < transferred(lab.bsync("--raw", source, target).out) < 1
+    assert 0 < transferred(lab.bsync(source, target).out) < 1
     assert_copy(lab, source, target)

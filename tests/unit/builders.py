@@ -13,8 +13,12 @@ from bsync import gpt as gpt_module
 from bsync.bootcode import disarmed
 from bsync.filesystems.ext import mark
 from bsync.filesystems.ext.superblock import Ext, Superblock
+from bsync.filesystems.fat.superblock import Fat
+from bsync.filesystems.fat.superblock import Superblock as FatSuperblock
 from bsync.filesystems.reiserfs.superblock import Reiser
 from bsync.filesystems.reiserfs.superblock import Superblock as ReiserSuperblock
+from bsync.filesystems.xfs.superblock import Superblock as XfsSuperblock
+from bsync.filesystems.xfs.superblock import Xfs
 from bsync.gpt import Gpt
 from bsync.layout import (
     Bare,
@@ -102,8 +106,30 @@ def reiser(size: int = 256 * MIB, used: int = 64 * MIB, **changes: Any) -> Reise
     return Reiser("reiserfs", dataclasses.replace(sb, **changes))
 
 
+def xfs(size: int = 64 * MIB, **changes: Any) -> Xfs:
+    """A clean XFS, a quarter of it used, with `changes`."""
+    blocks = size // 4096
+    sb = XfsSuperblock(
+        uuid=UUID, label="data", block_size=4096, sector_size=512, blocks=blocks,
+        group_blocks=4096, groups=-(-blocks // 4096), free_blocks=blocks * 3 // 4,
+        log_start=MIB, log_size=MIB, block_uuid=b"u" * 16,
+    )  # fmt: skip
+    return Xfs("xfs", dataclasses.replace(sb, **changes))
+
+
+def fat(size: int = 64 * MIB, **changes: Any) -> Fat:
+    """A FAT16 that was unmounted cleanly, half of it used, with `changes`."""
+    sb = FatSuperblock(
+        uuid="1234-ABCD", label="EFI", sector_size=512, cluster=4, reserved=4, tables=2, table=128,
+        root=32, sectors=size // 512, width=16, hidden=2048, used=size // 2,
+    )  # fmt: skip
+    return Fat("vfat", dataclasses.replace(sb, **changes))
+
+
 def marked(source: Filesystem) -> Filesystem:
-    """An unfinished mirror of `source`."""
+    """An unfinished clone of `source`; where only blocks are known, no filesystem tells of it."""
+    if isinstance(source, Xfs | Fat):
+        return source
     names: dict[str, Any] = {"uuid": mark.marker_uuid(source.uuid), "label": mark.LABEL}
     match source:
         case Ext(superblock=sb):
@@ -230,17 +256,25 @@ def _some_reiser(most: int) -> st.SearchStrategy[Content]:
     return st.builds(made, st.integers(0, most), uuid, st.booleans(), st.booleans())
 
 
+def _some_mapped(most: int) -> st.SearchStrategy[Content]:
+    """What is known by its blocks in use."""
+    size = max(most, 2 * MIB)
+    a_fat = st.builds(fat, st.just(size), uuid=st.sampled_from(("1234-ABCD", "FFFF-0000")))
+    an_xfs = st.builds(xfs, st.just(size), uuid=st.sampled_from((UUID, OTHER)))
+    return st.one_of(a_fat, an_xfs)
+
+
 def contents(most: int, *, sound: bool = False) -> st.SearchStrategy[Content]:
     """Anything that may stand in `most` bytes; `sound`: what a mirror can be made of."""
     if sound:
         good = superblocks(max(most, 2 * MIB)).map(lambda sb: Ext("ext4", sb))
         old = st.integers(0, most).map(lambda used: reiser(max(most, 2 * MIB), used))
-        return st.one_of(good, good, old, st.just(Swap(UUID, "swap")))
+        return st.one_of(good, good, old, _some_mapped(most), st.just(Swap(UUID, "swap")))
     swap = st.builds(Swap, st.sampled_from((UUID, OTHER)), st.text(max_size=4), st.booleans())
-    foreign = st.sampled_from((Foreign(), Foreign("vfat", "1-2"), Foreign("LVM2_member", "x")))
+    foreign = st.sampled_from((Foreign(), Foreign("ntfs", "1-2"), Foreign("LVM2_member", "x")))
     blank: st.SearchStrategy[Content] = st.just(Blank())
     ext = _some_ext(most)
-    return st.one_of(blank, foreign, swap, ext, ext, _some_reiser(most))
+    return st.one_of(blank, foreign, swap, ext, ext, _some_reiser(most), _some_mapped(most))
 
 
 @st.composite
@@ -280,7 +314,7 @@ def tables(draw: st.DrawFn) -> tuple[Side, Side]:
     places: list[int] = draw(st.permutations(range(len(ours))))
     there = [part(number, 1 + 9 * at, 9) for number, at in enumerate(places, 1)]
     first = draw(st.integers(1, 40))
-    here = [part(n, first + size * at, size, Foreign("vfat")) for at, n in enumerate(wanted)]
+    here = [part(n, first + size * at, size, Foreign("ntfs")) for at, n in enumerate(wanted)]
     source = dataclasses.replace(
         dos(*here),
         gap=Gap((Extent(17 * KIB, draw(st.integers(1, first * 1000)) * KIB),), "gap")

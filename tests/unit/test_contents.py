@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import builders
 import pytest
@@ -11,21 +12,24 @@ import pytest
 from bsync.errors import Refused
 from bsync.filesystems.ext import make
 from bsync.filesystems.ext.superblock import Ext
-from bsync.layout import Blank, Content, Extent, Foreign, Swap
+from bsync.layout import Blank, Content, Extent, Filesystem, Foreign, Swap
 from bsync.plan.contents import Steps, content_steps
 from bsync.plan.steps import (
+    CompleteBlocks,
     CompleteFilesystem,
+    CopyBlocks,
     CopyFiles,
     CopyRaw,
     GrowExt,
     MakeFilesystem,
     MakeSwap,
+    MarkBlocks,
     MarkFilesystem,
     Options,
     Place,
+    Way,
 )
 from bsync.units import MIB
-from bsync.usage import all_but
 
 SIZE = 64 * MIB
 SWAP = Swap(builders.UUID, "swap")
@@ -67,7 +71,7 @@ def test_what_is_nobodys_loss_is_overwritten_unasked(there: Content) -> None:
     "there",
     [
         Foreign(),
-        Foreign("vfat"),
+        Foreign("ntfs"),
         Swap("x", "y", hibernated=True),
         builders.ext(uuid=builders.OTHER),
         Ext("ext3", builders.superblock()),
@@ -140,13 +144,9 @@ def test_an_emptied_source_does_not_empty_the_mirror_unasked() -> None:
 
 
 def test_an_emptied_source_of_another_kind_does_not_empty_its_clone_unasked() -> None:
-    full, empty = (
-        Foreign("xfs", "1", usage=all_but([(10, free)], 4096, SIZE // 4096))
-        for free in (1000, 14_000)
-    )
-    raw = Options(raw=True)
-    assert "MiB" in planned(empty, full, options=raw).destroys[0]
-    assert not planned(full, empty, options=raw).destroys
+    full, empty = (builders.xfs(free_blocks=free) for free in (1000, 14_000))
+    assert "MiB" in planned(empty, full, options=Options()).destroys[0]
+    assert not planned(full, empty, options=Options()).destroys
 
 
 @pytest.mark.parametrize("null", ["", "00000000-0000-0000-0000-000000000000"])
@@ -183,7 +183,7 @@ def test_other_features_of_a_mirror_are_said() -> None:
 def test_a_source_that_would_not_be_mirrored_is_refused(
     changes: dict[str, object], said: str
 ) -> None:
-    for there in (Blank(), builders.ext(), Foreign("vfat")):
+    for there in (Blank(), builders.ext(), Foreign("ntfs")):
         assert said in refusal(builders.ext(**changes), there)
 
 
@@ -245,7 +245,7 @@ def test_too_little_for_swap() -> None:
 
 @pytest.mark.parametrize(
     ("content", "named"),
-    [(Foreign("vfat"), "vfat"), (Foreign(), "no known"), (Blank(), "no known")],
+    [(Foreign("ntfs"), "ntfs"), (Foreign(), "no known"), (Blank(), "no known")],
 )
 def test_unknown_contents_are_refused_by_name(content: Content, named: str) -> None:
     said = refusal(content, Blank())
@@ -254,45 +254,56 @@ def test_unknown_contents_are_refused_by_name(content: Content, named: str) -> N
 
 
 def test_raw_contents_are_copied_on_demand() -> None:
-    steps = planned(Foreign("vfat", "1"), Foreign("ntfs", "2"), options=Options(raw=True))
+    steps = planned(Foreign("ntfs", "1"), Foreign("exfat", "2"), options=Options(raw=True))
     assert kinds(steps) == [CopyRaw]
     assert steps.steps[0].cost == SIZE
     assert steps.destroys
-    again = planned(Foreign("vfat", "1"), Foreign("vfat", "1"), options=Options(raw=True))
+    again = planned(Foreign("ntfs", "1"), Foreign("ntfs", "1"), options=Options(raw=True))
     assert not again.destroys, "a mirror already"
-    unnamed = planned(Foreign("vfat"), Foreign("vfat"), options=Options(raw=True))
+    unnamed = planned(Foreign("ntfs"), Foreign("ntfs"), options=Options(raw=True))
     assert unnamed.destroys, "without a UUID nobody knows"
 
 
-def test_known_blocks_in_use_are_all_that_is_copied() -> None:
-    usage = all_but([(10, 1000)], 4096, SIZE // 4096)
-    source, raw = Foreign("xfs", "1", usage=usage), Options(raw=True)
-    (step,) = planned(source, Foreign("xfs", "2"), options=raw).steps
-    assert isinstance(step, CopyRaw)
-    assert (step.usage, step.cost) == (usage, SIZE - 1000 * 4096)
-    assert (step.fresh, step.begun) == (True, False)
-    (step,) = planned(source, Foreign("xfs", "1"), options=raw).steps
-    assert isinstance(step, CopyRaw)
-    assert not step.fresh, "what it has in other blocks is left alone"
-    (step,) = planned(source, Blank(begun=True), options=raw).steps
-    assert isinstance(step, CopyRaw)
-    assert (step.fresh, step.begun) == (True, True)
+@pytest.mark.parametrize("make", [builders.xfs, builders.fat])
+def test_known_blocks_in_use_are_all_that_is_copied(make: Callable[..., Filesystem]) -> None:
+    source = make()
+    for there, way, lost in (
+        (Blank(), Way.FRESH, False),
+        (make(uuid="1111-2222"), Way.FRESH, True),
+        (source, Way.COMPARE, False),
+        (Blank(begun=True), Way.RESUME, False),
+    ):
+        steps = planned(source, there, options=Options())
+        mark, copy, complete = steps.steps
+        assert isinstance(mark, MarkBlocks)
+        assert isinstance(copy, CopyBlocks)
+        assert isinstance(complete, CompleteBlocks)
+        assert (copy.way, copy.cost, bool(steps.destroys)) == (way, source.used, lost)
 
 
-def test_where_the_blocks_in_use_are_not_known_every_byte_is_copied() -> None:
-    source, raw = Foreign("xfs", "1", unmapped="nobody knows"), Options(raw=True)
-    (step,) = planned(source, Blank(), options=raw).steps
+def test_where_the_blocks_in_use_are_not_known_every_byte_is_copied_if_that_is_wanted() -> None:
+    source = dataclasses.replace(builders.xfs(), unmapped="nobody knows")
+    (step,) = planned(source, Blank(), options=Options(raw=True)).steps
     assert isinstance(step, CopyRaw)
-    assert (step.usage, step.cost) == (None, SIZE)
-    assert step.reason == "all bytes, since nobody knows"
+    assert (step.cost, step.reason) == (SIZE, "all bytes, since nobody knows")
+    assert "nobody knows" in refusal(source, Blank(), options=Options())
+
+
+def test_a_fat_says_where_it_begins() -> None:
+    source = builders.fat(hidden=2048)
+    here, there = Extent(MIB, SIZE), Extent(2 * MIB, SIZE)
+    (note,) = content_steps(Place(1, here, there), source, Blank(), Options()).notes
+    assert "sector 2048, that of the clone: at 4096" in note
+    assert not content_steps(Place(1, here, here), source, Blank(), Options()).notes
+    assert not content_steps(Place(0, here, there), source, Blank(), Options()).notes
 
 
 def test_raw_needs_all_the_room() -> None:
-    assert "raw copy needs" in refusal(Foreign("vfat"), Blank(), SIZE - 512, Options(raw=True))
-    assert kinds(planned(Foreign("vfat"), Blank(), size=SIZE + 512, options=Options(raw=True)))
+    assert "raw copy needs" in refusal(Foreign("ntfs"), Blank(), SIZE - 512, Options(raw=True))
+    assert kinds(planned(Foreign("ntfs"), Blank(), size=SIZE + 512, options=Options(raw=True)))
 
 
 def test_the_raw_engine_takes_everything() -> None:
     raw = Options(engine="raw")
-    for content in (builders.ext(state=0), SWAP, Foreign("vfat"), Blank()):
+    for content in (builders.ext(state=0), SWAP, Foreign("ntfs"), Blank()):
         assert kinds(planned(content, Blank(), options=raw)) == [CopyRaw]

@@ -215,19 +215,19 @@ def test_an_incomplete_clone_is_no_source() -> None:
 
 
 def test_a_filesystem_over_a_table_says_what_it_destroys() -> None:
-    table = dos(part(1, 1, 8, Foreign("vfat")), part(2, 9, 8, Swap("u", "")))
+    table = dos(part(1, 1, 8, Foreign("ntfs")), part(2, 9, 8, Swap("u", "")))
     (said,) = planned(bare(ext()), side(table)).destroys
     assert "dos table with 2 partitions" in said
-    assert "vfat" in said
+    assert "ntfs" in said
 
 
 def test_partitions_that_stay_in_place_are_not_lost() -> None:
     """A new table over an old one: what is at the same extent is judged by its contents."""
     source = side(dos(part(1, 1, 64, ext()), part(2, 65, 8, Swap("u", ""))))
-    there = side(dos(part(1, 1, 64, ext()), part(3, 80, 8, Foreign("vfat"))))
+    there = side(dos(part(1, 1, 64, ext()), part(3, 80, 8, Foreign("ntfs"))))
     plan = planned(source, there)
     assert any(isinstance(step, MarkBlocks) for step in plan.steps), "the mirror is used"
-    assert plan.destroys == ("the destination's dos table", "partition 3: vfat, 8 MiB")
+    assert plan.destroys == ("the destination's dos table", "partition 3: ntfs, 8 MiB")
 
 
 def test_an_equal_clone_gets_its_boot_code_back() -> None:
@@ -278,11 +278,11 @@ def test_labels_cannot_forge_a_plan() -> None:
 
 
 def test_blank_partitions_are_nobodys_loss() -> None:
-    there = side(dos(part(1, 1, 32), part(2, 40, 32, Foreign("vfat"))))
+    there = side(dos(part(1, 1, 32), part(2, 40, 32, Foreign("ntfs"))))
     for source in (side(dos(part(3, 1, 128, ext()))), bare(ext())):
         said = "\n".join(make_plan(source, there, Options()).destroys)
         assert "dos table" in said
-        assert "partition 2: vfat" in said
+        assert "partition 2: ntfs" in said
         assert "partition 1" not in said
 
 

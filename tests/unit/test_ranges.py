@@ -7,8 +7,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bsync.blockio import ranges
-from bsync.blockio.ranges import Ranges
+from bsync import ranges
+from bsync.ranges import Ranges
 
 BLOCK = st.integers(0, 60)
 RUNS = st.lists(st.tuples(BLOCK, st.integers(1, 9)), max_size=12)

@@ -3,31 +3,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import xfs_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from xfs_image import BLOCK, BLOCKS, GROUP, SECTOR, Image, images
 
-from bsync.acquire.block import Device
-from bsync.acquire.ground import Ground
-from bsync.errors import Unavailable
+from bsync.allocation import Allocation, Run, Unknown, all_but
+from bsync.filesystems.kind import BadSuperblock
 from bsync.filesystems.xfs import space
-from bsync.layout import Extent, Foreign
-from bsync.survey import filesystem
-from bsync.usage import Run, Unknown, all_but
+from bsync.filesystems.xfs.superblock import parse
 
 FREE: tuple[list[Run], ...] = ([(300, 10), (400, 1)], [(250, 7)])
 
 
-def usage_of(image: Image) -> Any:
-    return space.usage(image.read, BLOCKS * BLOCK)
+def allocation_of(image: Image) -> Allocation:
+    return space.allocation(image.read, parse(image.read(0, 512)))
 
 
-def in_use(runs: tuple[Run, ...]) -> set[int]:
-    return {block for first, count in runs for block in range(first, first + count)}
+def in_use(found: Allocation) -> set[int]:
+    return set(found.ranges.numbers().tolist())
 
 
 def expected(image: Image) -> set[int]:
@@ -42,10 +37,10 @@ def expected(image: Image) -> set[int]:
 
 @given(images())
 def test_all_but_the_free_extents_is_in_use(image: Image) -> None:
-    usage = usage_of(image)
-    assert in_use(usage.runs) == expected(image)
-    assert usage.used == len(expected(image)) * BLOCK
-    assert usage.size == BLOCKS * BLOCK
+    found = allocation_of(image)
+    assert in_use(found) == expected(image)
+    assert found.used == len(expected(image)) * BLOCK
+    assert found.size == BLOCKS * BLOCK
 
 
 @settings(max_examples=500)
@@ -55,25 +50,26 @@ def test_one_damaged_byte_never_loses_a_block(image: Image, data: st.DataObject)
     at += data.draw(st.integers(0, size - 1))
     image.data[at] ^= data.draw(st.integers(1, 255))
     try:
-        found = usage_of(image)
-    except Unknown:
+        found = allocation_of(image)
+    except (Unknown, BadSuperblock):
         return
-    assert in_use(found.runs) >= expected(image)
+    assert in_use(found) >= expected(image)
 
 
 @pytest.mark.parametrize(
     ("at", "layout", "value", "why"),
     [
-        (0, ">I", 0, "superblock is damaged"),
-        (4, ">I", 3000, "superblock is damaged"),
+        (0, ">I", 0, "damaged superblock"),
+        (4, ">I", 3000, "damaged superblock"),
         (16, ">Q", 1, "realtime"),
         (48, ">Q", 0, "log is on another device"),
-        (48, ">Q", 9 << 12, "superblock is damaged"),
-        (84, ">I", 1, "superblock is damaged"),
-        (96, ">I", 4000, "superblock is damaged"),
+        (48, ">Q", 9 << 12, "damaged superblock"),
+        (84, ">I", 1, "damaged superblock"),
+        (96, ">I", 4000, "damaged superblock"),
         (100, ">H", 0xB4A4, "XFS v4"),
         (126, ">B", 1, "did not finish"),
         (144, ">Q", 1, "free space is damaged"),
+        (144, ">Q", 1 << 40, "damaged superblock"),
         (212, ">I", 0x10, "does not know"),
         (216, ">I", 0x1F, "needs repair"),
         (216, ">I", 0x100F, "does not know"),
@@ -91,8 +87,8 @@ def test_one_damaged_byte_never_loses_a_block(image: Image, data: st.DataObject)
 def test_what_is_not_understood_is_said(at: int, layout: str, value: int, why: str) -> None:
     image = Image(FREE)
     image.change(at, layout, value)
-    with pytest.raises(Unknown, match=why):
-        usage_of(image)
+    with pytest.raises((Unknown, BadSuperblock), match=why):
+        allocation_of(image)
 
 
 @pytest.mark.parametrize(
@@ -115,66 +111,47 @@ def test_a_log_that_may_hold_something_is_never_called_empty(
     image = Image(FREE)
     image.change(image.record + at, layout, value)
     with pytest.raises(Unknown, match="not cleanly unmounted"):
-        usage_of(image)
+        allocation_of(image)
 
 
 def test_a_record_with_more_headers() -> None:
     image = Image(FREE, head=20)
     image.change(image.record + 320, ">I", 65536)
     with pytest.raises(Unknown):
-        usage_of(image)
+        allocation_of(image)
 
 
 def test_trees_that_agree_on_overlapping_extents() -> None:
     with pytest.raises(Unknown):
-        usage_of(Image(([(300, 10), (305, 10)], [])))
+        allocation_of(Image(([(300, 10), (305, 10)], [])))
 
 
 def test_extents_beyond_the_group() -> None:
     with pytest.raises(Unknown):
-        usage_of(Image(([(GROUP - 1, 2)], [])))
+        allocation_of(Image(([(GROUP - 1, 2)], [])))
 
 
 def test_free_space_in_more_pieces_than_memory_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(space, "_MOST", 3)
-    assert usage_of(Image(FREE)).used
+    assert allocation_of(Image(FREE)).used
     with pytest.raises(Unknown, match="too many pieces"):
-        usage_of(Image((FREE[0], [(250, 7), (300, 7)])))
+        allocation_of(Image((FREE[0], [(250, 7), (300, 7)])))
 
 
 def test_a_filesystem_cut_short() -> None:
     image = Image(FREE)
-    with pytest.raises(Unknown, match="cut short"):
-        space.usage(image.read, BLOCKS * BLOCK - 1)
+    sb = parse(image.read(0, 512))
     with pytest.raises(Unknown):
-        space.usage(lambda at, size: image.read(at, size)[: 10 * BLOCK - at], BLOCKS * BLOCK)
-
-
-class Failing(Device):
-    """A device with a bad sector."""
-
-    def read(self, offset: int, size: int) -> bytes:
-        raise Unavailable(f"{size} bytes at {offset} cannot be read")
-
-
-def test_free_space_that_cannot_be_read_is_no_error() -> None:
-    """It may be the only bad sector there is; reading all of the others will tell."""
-    whole = Extent(0, BLOCKS * BLOCK)
-    device = Failing("a.img", "a.img", -1, whole.size, 512, "image file", Ground("a", whole))
-    found = filesystem.with_usage(device, whole, Foreign("xfs", "1"))
-    assert found.usage is None
-    assert "cannot be read" in found.unmapped
-    other = Foreign("ntfs", "1")
-    assert filesystem.with_usage(device, whole, other) is other
+        space.allocation(lambda at, size: image.read(at, size)[: max(0, 10 * BLOCK - at)], sb)
 
 
 def test_the_first_block_is_never_free() -> None:
     with pytest.raises(Unknown):
         all_but([(0, 1)], BLOCK, 10)
-    assert all_but([(1, 9)], BLOCK, 10).runs == ((0, 1),)
-    assert all_but([], BLOCK, 10).runs == ((0, 10),)
+    assert all_but([(1, 9)], BLOCK, 10).ranges.pairs() == [(0, 1)]
+    assert all_but([], BLOCK, 10).ranges.pairs() == [(0, 10)]
 
 
 def test_an_empty_group_is_in_use() -> None:
-    assert len(in_use(usage_of(Image(([], []))).runs)) == BLOCKS
-    assert xfs_image.LOG_AT + GROUP in in_use(usage_of(Image(FREE)).runs)
+    assert len(in_use(allocation_of(Image(([], []))))) == BLOCKS
+    assert xfs_image.LOG_AT + GROUP in in_use(allocation_of(Image(FREE)))

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bsync import ranges
 from bsync.acquire.block import Device
 from bsync.arrays import Numbers
 from bsync.blockio import channel as channels
-from bsync.blockio import ranges
 from bsync.blockio.channel import Channel
 from bsync.blockio.memory import Arena, Buffer, buffer
 from bsync.errors import CopyFailed, Damaged

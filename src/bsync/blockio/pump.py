@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from bsync import ranges
 from bsync.arrays import Flags, Numbers
-from bsync.blockio import ranges
 from bsync.blockio.access import Access
 from bsync.blockio.memory import Buffer, buffer
 from bsync.deferred import deferred

@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from bsync.allocation import Allocation, Read
 from bsync.layout import Filesystem
 from bsync.units import MIB, size_text
 
 Command = list[str]
-Read = Callable[[int, int], bytes]  # (offset, size) in bytes from the filesystem's start
+Held = tuple[tuple[int, bytes], ...]  # (byte, what stands there), the first one at 0
+
 F = TypeVar("F", bound=Filesystem)
 F_contra = TypeVar("F_contra", bound=Filesystem, contravariant=True)
 
@@ -145,9 +147,24 @@ class ByBlocks(Protocol[F_contra]):
         """Blocks that a clone has once it is grown to `size` bytes; those of `source`, if there is
         no room for more."""
 
+    def notes(self, source: F_contra, here: int | None, there: int | None, /) -> tuple[str, ...]:
+        """What is to be said of a clone of `source`.  Both begin at these bytes of their disks;
+        None where they are alone on theirs."""
 
-def _never(found: Filesystem, read: Read) -> bool:
-    return False
+
+class Mapped(Protocol[F_contra]):
+    """A kind whose blocks in use are told by a reader of its own; nothing tells what changed."""
+
+    def allocation(self, source: F_contra, read: Read, /) -> Allocation:
+        """Its blocks in use.  Raises `Unknown`."""
+
+    def held(self, source: F_contra, read: Read, start: int | None, /) -> Held:
+        """What is held back, and written last, of a clone that begins at byte `start` of its disk
+        (None: it is alone there): whole blocks, without which nobody takes it for a filesystem."""
+
+
+def _as_found(found: F, read: Read) -> F:
+    return found
 
 
 def _nothing(content: Filesystem) -> None:
@@ -166,11 +183,12 @@ class Kind(Generic[F]):
     emptied: Callable[[F, F], str]
     # Why no copy of any kind would be whole, if so.
     unsettled: Callable[[F], Obstacle | None] = _nothing
-    # Whether it says itself that some machine has it mounted; `Read` reads from it.
-    in_use: Callable[[F, Read], bool] = _never
+    # The same, with what only the rest of the filesystem tells.
+    look: Callable[[F, Read], F] = _as_found
     # What can be set besides UUID and label, for comparing two filesystems.
     tuning: Callable[[F], object] = _nothing
     # Its beginning, as if it had been written so many seconds before.
     backdated: Callable[[bytes, int], bytes] | None = None
     files: ByFiles[F] | None = None
     blocks: ByBlocks[F] | None = None
+    mapped: Mapped[F] | None = None

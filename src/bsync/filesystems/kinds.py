@@ -6,11 +6,13 @@ from __future__ import annotations
 from typing import Any
 
 from bsync.filesystems.ext.kind import EXT
+from bsync.filesystems.fat.kind import FAT
 from bsync.filesystems.kind import ByBlocks, ByFiles, Kind
 from bsync.filesystems.reiserfs.kind import REISERFS
+from bsync.filesystems.xfs.kind import XFS
 from bsync.layout import Filesystem
 
-KINDS: tuple[Kind[Any], ...] = (EXT, REISERFS)
+KINDS: tuple[Kind[Any], ...] = (EXT, XFS, FAT, REISERFS)
 
 
 def kind_of(content: Filesystem) -> Kind[Any]:

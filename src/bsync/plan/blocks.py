@@ -15,7 +15,9 @@ def obstacle(place: Place, source: Filesystem, there: Content, options: Options)
     """Why the blocks engine does not apply; empty where it does."""
     ability = kind_of(source).blocks
     if ability is None:
-        return f"{describe(source)} is not ext2, ext3 or ext4"
+        return f"nothing is known of the blocks of {describe(source)}"
+    if source.unmapped:
+        return source.unmapped
     if reason := ability.obstacle(source, place.destination.size, grow=options.grow):
         return reason
     if is_clone(source, there) and not _by_blocks(source, there) and options.engine == "auto":
@@ -39,6 +41,14 @@ def steps(place: Place, source: Filesystem, there: Content, options: Options) ->
     )
 
 
+def notes(place: Place, source: Filesystem) -> tuple[str, ...]:
+    """What is to be said of the clone."""
+    here, there = (
+        extent.start if place.number else None for extent in (place.source, place.destination)
+    )
+    return tuple(f"{place.name}: {text}" for text in by_blocks(source).notes(source, here, there))
+
+
 def _present(source: Filesystem, there: Content) -> str:
     match there:
         case Blank(begun=begun):
@@ -50,8 +60,13 @@ def _present(source: Filesystem, there: Content) -> str:
 
 
 def _way(source: Filesystem, there: Content, options: Options) -> tuple[Way, str]:
+    searches = by_blocks(source).SEARCHES
+    if isinstance(there, Blank) and there.begun and not searches:
+        return Way.RESUME, "every block in use that is not there yet"
     if not isinstance(there, Filesystem) or not is_clone(source, there):
         return Way.FRESH, "every block in use"
+    if not searches:
+        return Way.COMPARE, "what differs, by contents"
     if mark.is_marked(there):
         return Way.COMPARE, "what differs, since the last run was interrupted"
     if not there.clean:

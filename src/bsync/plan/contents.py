@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from bsync.errors import Refused
 from bsync.filesystems import mark
-from bsync.filesystems.kind import much_lost
 from bsync.filesystems.kinds import by_files, kind_of
 from bsync.layout import Blank, Content, Filesystem, Foreign, Swap, describe
 from bsync.plan import blocks
@@ -89,30 +88,15 @@ def _raw(place: Place, source: Content, there: Content) -> Steps:
             f"the same size, {need}; the destination has {have}"
         )
     mirror = is_raw_clone(source, there)
-    lost = _emptied_raw(place, source, there) if mirror else _lost(place, there)
+    lost = () if mirror else _lost(place, there)
     return Steps((_copy_raw(place, source, there, mirror),), lost, raw_notes(place, source))
 
 
-def _emptied_raw(place: Place, source: Content, there: Content) -> tuple[str, ...]:
-    """What goes by its blocks in use tells, too, when most of them are gone."""
-    if not (isinstance(source, Foreign) and isinstance(there, Foreign)):
-        return ()
-    if source.usage is None or there.usage is None:
-        return ()
-    return _gone(place, much_lost(source.usage.used, there.usage.used))
-
-
 def _copy_raw(place: Place, source: Content, there: Content, mirror: bool) -> CopyRaw:
-    what, size = describe(source), place.source.size
-    usage = source.usage if isinstance(source, Foreign) else None
-    if usage is None:
-        why = source.unmapped if isinstance(source, Foreign) else ""
-        fresh = not mirror and not (isinstance(source, Blank) and isinstance(there, Blank))
-        reason = f"all bytes{why and f', since {why}'}"
-        return CopyRaw(place, what, reason, size, fresh=fresh)
-    begun = isinstance(there, Blank) and there.begun
-    reason = f"the blocks in use, {size_text(usage.used)} of {size_text(usage.size)}"
-    return CopyRaw(place, what, reason, usage.used, usage, fresh=not mirror, begun=begun)
+    why = source.unmapped if isinstance(source, Filesystem) else ""
+    fresh = not mirror and not (isinstance(source, Blank) and isinstance(there, Blank))
+    reason = f"all bytes{why and f', since {why}'}"
+    return CopyRaw(place, describe(source), reason, place.source.size, fresh=fresh)
 
 
 # --- swap ---------------------------------------------------------------------------------
@@ -140,11 +124,29 @@ def _filesystem(place: Place, source: Filesystem, there: Content, options: Optio
     instead = "" if options.engine == "files" else blocks.obstacle(place, source, there, options)
     if options.engine != "files" and not instead:
         return _by_blocks(place, source, there, options)
+    if kind_of(source).files is None:
+        return _without_files(place, source, there, options, instead)
     if options.engine == "blocks":
         raise Refused(f"{place.name} cannot be cloned by blocks: {instead}", "leave out --engine")
     unexpected = instead and kind_of(source).blocks is not None
     return _by_files(
         place, source, there, options, f"; not by blocks: {instead}" if unexpected else ""
+    )
+
+
+def _without_files(
+    place: Place, source: Filesystem, there: Content, options: Options, instead: str
+) -> Steps:
+    """What cannot be made anew goes byte by byte, if that is wanted."""
+    if options.raw:
+        return _raw(place, source, there)
+    if options.engine == "files":
+        raise Refused(
+            f"{place.name}: {source.kind} is cloned by its blocks only", "leave out --engine"
+        )
+    raise Refused(
+        f"{place.at_source}: {describe(source)} cannot be cloned by its blocks in use: {instead}",
+        "use --raw to copy it byte by byte",
     )
 
 
@@ -157,10 +159,11 @@ def _no_uuid_note(place: Place, source: Filesystem) -> tuple[str, ...]:
 
 def _by_blocks(place: Place, source: Filesystem, there: Content, options: Options) -> Steps:
     steps = blocks.steps(place, source, there, options)
+    notes = blocks.notes(place, source)
     if not is_clone(source, there):
-        return Steps(steps, _lost(place, there))
+        return Steps(steps, _lost(place, there), notes)
     complete = isinstance(there, Filesystem) and not mark.is_marked(there)
-    return Steps(steps, _emptied(place, source, there) if complete else ())
+    return Steps(steps, _emptied(place, source, there) if complete else (), notes)
 
 
 def _by_files(

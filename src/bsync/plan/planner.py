@@ -120,11 +120,11 @@ def _check_sectors(steps: list[Step], source: Layout, destination: Layout) -> No
     """Raise `Refused` where a filesystem has smaller blocks than the disk that it is to be
     mounted on has sectors."""
     for step in (step for step in steps if isinstance(step, CopyFiles | CopyBlocks)):
-        block = step.source.superblock.block_size
+        unit = step.source.superblock.unit
         for role, disk in (("source", source), ("destination", destination)):
-            if block < disk.sector_size:
+            if unit < disk.sector_size:
                 raise Refused(
-                    f"{step.place.name} has blocks of {block} bytes, and the {role} has sectors "
+                    f"{step.place.name} has blocks of {unit} bytes, and the {role} has sectors "
                     f"of {disk.sector_size}: such a filesystem cannot be mounted there",
                 )
 

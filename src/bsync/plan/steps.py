@@ -26,7 +26,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from bsync.layout import Extent, Filesystem, Side, Swap
-from bsync.usage import Usage
 
 
 @dataclass(frozen=True)
@@ -153,19 +152,17 @@ class MakeSwap:
 
 @dataclass(frozen=True)
 class CopyRaw:
-    """Copy every byte that differs, or only those of the blocks in use.
+    """Copy every byte that differs.
 
     `fresh`: what stands there is nobody's, or lost, and its signatures are erased first, at the
-    end too.  `begun`, with a `usage`: some of it may have been copied already.
+    end too.
     """
 
     place: Place
     what: str
     reason: str
     cost: int
-    usage: Usage | None = None
     fresh: bool = False
-    begun: bool = False
     engine: str = "raw"
 
 
@@ -188,6 +185,7 @@ class Way(Enum):
     """How the blocks engine brings a destination up to date."""
 
     FRESH = "fresh"  # every block in use is copied
+    RESUME = "resume"  # every block in use is compared, since some may be there already
     COMPARE = "compare"  # every block in use is compared
     CHANGES = "changes"  # the inode tables tell what is compared
 

@@ -13,18 +13,16 @@ from bsync.filesystems import mark
 from bsync.filesystems.kind import BadSuperblock, Kind
 from bsync.filesystems.kinds import kind_named
 from bsync.filesystems.swap import HIBERNATED, PAGES, page_size, unmakeable
-from bsync.filesystems.xfs import space as xfs
 from bsync.layout import Blank, Content, Extent, Filesystem, Foreign, Swap
 from bsync.run import run
 from bsync.unfinished import SECTOR, is_begun
 from bsync.units import KIB, MIB
-from bsync.usage import Unknown
 
 _NOTHING, _AMBIVALENT = 2, 8  # exit statuses of blkid --probe
 _BEHIND = 64 * KIB  # bytes; less than that behind a filesystem is only rounding
 _END = 128 * KIB  # bytes at the end in which members of RAIDs have superblocks
 # Where boot sectors say how many sectors of the disk are before them: offset and size in bytes.
-_HIDDEN = {"vfat": (0x1C, 4), "ntfs": (0x1C, 4), "exfat": (0x40, 8)}
+_HIDDEN = {"ntfs": (0x1C, 4), "exfat": (0x40, 8)}
 _UNREADABLE = re.compile(r"read failed: (?!Success)(.*)")
 _FAILING = "the kernel's log (dmesg) says more; ddrescue saves what can be read of a failing disk"
 # Of the ways in which blkid speaks, only udev's tells every label unambiguously.
@@ -86,7 +84,7 @@ def _named(device: Device, extent: Extent, found: dict[str, str]) -> Content:
         return Swap(uuid, label, kind == HIBERNATED, page_size(start))
     if kind or "PTTYPE" in found:
         kind = kind or f"{found['PTTYPE']} partition table"
-        return with_usage(device, extent, _foreign(device, extent, kind, uuid, label))
+        return _foreign(device, extent, kind, uuid, label)
     return _unnamed(device, extent)
 
 
@@ -111,21 +109,10 @@ def _filesystem(
         return Foreign(f"{name} with a {error}")
     if found.size > extent.size:
         return Foreign(f"{name} cut short ({found.size} bytes in {extent.size})")
-    elsewhere = kind.in_use(found, lambda at, size: device.read(extent.start + at, size))
+    found = kind.look(found, lambda at, size: device.read(extent.start + at, size))
     rest = min(_BEHIND, extent.size - found.size)
     behind = rest == _BEHIND and any(device.read(extent.start + found.size, rest))
-    return dataclasses.replace(found, elsewhere=elsewhere, behind=behind)
-
-
-def with_usage(device: Device, extent: Extent, found: Foreign) -> Foreign:
-    """`found`, with its blocks in use if its kind is one whose record of them is read."""
-    if found.kind != "xfs":
-        return found
-    try:
-        read = lambda at, size: device.read(extent.start + at, size)  # noqa: E731
-        return dataclasses.replace(found, usage=xfs.usage(read, extent.size))
-    except Unknown as error:
-        return dataclasses.replace(found, unmapped=str(error))
+    return dataclasses.replace(found, behind=behind)
 
 
 def _unnamed(device: Device, extent: Extent) -> Content:

@@ -78,15 +78,15 @@ def raw_copy(rig: Rig, name: str) -> Path:
 
 
 def test_raw_copies(rig: Rig) -> None:
-    case = Case(raw_copy(rig, "source.img"), rig.image("blank.img", BARE_SIZE), ("--raw",))
+    case = Case(raw_copy(rig, "source.img"), rig.image("blank.img", BARE_SIZE), ("--engine", "raw"))
     recorded(rig, "first-raw", case)
     before = copied(case.source, "before.img")
     for place in (MIB, 2 * MIB, 9 * MIB):
         overwrite(case.source, place, os.urandom(300_000))
-    recorded(rig, "later-raw", Case(case.source, before, ("--raw",)))
+    recorded(rig, "later-raw", Case(case.source, before, ("--engine", "raw")))
     call("cp", case.source, before)
     overwrite(before, 2 * MIB, os.urandom(MIB))
-    recorded(rig, "later-raw-beginning", Case(case.source, before, ("--raw",)))
+    recorded(rig, "later-raw-beginning", Case(case.source, before, ("--engine", "raw")))
 
 
 def test_a_clone_that_grows(rig: Rig) -> None:

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from bsync import ranges
 from bsync.arrays import Flags, Numbers
-from bsync.blockio import ranges
 from bsync.blockio.access import CHECK
 from bsync.blockio.pump import Run
-from bsync.blockio.ranges import Ranges
 from bsync.engines.blocks import owned
 from bsync.engines.blocks.pair import Half
 from bsync.errors import Damaged
@@ -19,6 +18,7 @@ from bsync.filesystems.ext import inodes, maps
 from bsync.filesystems.ext import rows as table
 from bsync.filesystems.ext.checksums import crc32c_rows
 from bsync.filesystems.ext.groups import Bitmaps, structures
+from bsync.ranges import Ranges
 
 _GROUPS = 32  # whose bitmaps are looked at together
 

@@ -16,9 +16,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bsync.blockio import pump, ranges
+from bsync import ranges
+from bsync.blockio import pump
 from bsync.blockio.pump import Work
-from bsync.blockio.ranges import Ranges
 from bsync.engines.blocks import bitmaps, changes, directories, reflink
 from bsync.engines.blocks.changes import Changes
 from bsync.engines.blocks.pair import Half, Pair, half
@@ -28,6 +28,7 @@ from bsync.filesystems.ext import blockwise, groups, rows, superblock
 from bsync.filesystems.ext.make import tuning
 from bsync.filesystems.ext.superblock import OFFSET, SIZE
 from bsync.plan.steps import Way
+from bsync.ranges import Ranges
 
 Advance = Callable[[int], None]
 

@@ -23,6 +23,11 @@ def is_clone(source: Ext, there: Ext) -> bool:
     return blockwise.is_clone(source.superblock, there.superblock)
 
 
+def notes(source: Ext, here: int | None, there: int | None) -> tuple[str, ...]:
+    """See `ByBlocks`."""
+    return ()
+
+
 def grown(source: Ext, size: int) -> int:
     """See `ByBlocks`."""
     return growth.grown(source.superblock, size)

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from bsync.allocation import Read
 from bsync.filesystems.ext import blockwise, by_blocks, by_files, make, superblock
-from bsync.filesystems.ext.superblock import Ext
-from bsync.filesystems.kind import Kind, Read, much_lost
+from bsync.filesystems.ext.superblock import Ext, Superblock
+from bsync.filesystems.kind import Kind, much_lost
 from bsync.units import count_text
 
 REACH = superblock.OFFSET + superblock.SIZE
@@ -19,9 +22,13 @@ def read(name: str, data: bytes) -> Ext:
     return Ext(name, superblock.parse(data), any(boot_block))
 
 
-def in_use(found: Ext, read: Read) -> bool:
-    """See `Kind`.  Format: kernel documentation, filesystems/ext4/mmp.rst."""
-    sb = found.superblock
+def look(found: Ext, read: Read) -> Ext:
+    """See `Kind`: whether another machine has it mounted."""
+    return replace(found, elsewhere=_in_use(found.superblock, read))
+
+
+def _in_use(sb: Superblock, read: Read) -> bool:
+    """Format: kernel documentation, filesystems/ext4/mmp.rst."""
     if not sb.mmp_block:
         return False
     if not 0 < sb.mmp_block < sb.blocks:
@@ -55,7 +62,7 @@ EXT = Kind(
     read=read,
     emptied=emptied,
     unsettled=by_files.unsettled,
-    in_use=in_use,
+    look=look,
     tuning=tuning,
     backdated=backdated,
     files=by_files,

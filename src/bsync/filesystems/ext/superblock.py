@@ -96,6 +96,10 @@ class Superblock:
     checksum_seed: int = 0  # that of the checksums of metadata_csum
 
     @property
+    def unit(self) -> int:
+        return self.block_size
+
+    @property
     def size(self) -> int:
         """Bytes from the first to the last block."""
         return self.blocks * self.block_size

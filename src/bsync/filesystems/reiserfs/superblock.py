@@ -49,6 +49,10 @@ class Superblock:
         return frozenset({f"format-{self.format}", f"hash-{self.hash}", *relocated})
 
     @property
+    def unit(self) -> int:
+        return self.block_size
+
+    @property
     def size(self) -> int:
         """Bytes from the first to the last block."""
         return self.blocks * self.block_size

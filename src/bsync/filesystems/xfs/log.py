@@ -16,9 +16,10 @@ across the end of the ring, of which nothing is claimed here.
 from __future__ import annotations
 
 import struct
+import uuid as uuids
 
+from bsync.allocation import Read, Unknown
 from bsync.filesystems.xfs.superblock import SECTOR, Superblock
-from bsync.usage import Read, Unknown
 
 _MAGIC = 0xFEEDBABE
 _UNCLEAN = "it was not cleanly unmounted"
@@ -43,6 +44,7 @@ def check_empty(read: Read, sb: Superblock) -> None:
 class _Log:
     def __init__(self, read: Read, sb: Superblock) -> None:
         self._read, self._sb = read, sb
+        self._uuid = uuids.UUID(sb.uuid).bytes
         self.sectors = sb.log_size // SECTOR
         self.first = self.cycles(0, 1)[0]
 
@@ -81,7 +83,7 @@ class _Log:
             if magic != _MAGIC:
                 continue
             number = start + at // SECTOR
-            if position != cycle << 32 | number or data[at + 304 : at + 320] != self._sb.uuid:
+            if position != cycle << 32 | number or data[at + 304 : at + 320] != self._uuid:
                 return False
             (operations,) = struct.unpack_from(">I", data, at + 40)
             (most,) = struct.unpack_from(">I", data, at + 320)

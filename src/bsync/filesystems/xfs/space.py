@@ -16,9 +16,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bsync.filesystems.xfs import log, superblock
+from bsync.allocation import Allocation, Read, Run, Unknown, all_but
+from bsync.filesystems.xfs import log
 from bsync.filesystems.xfs.superblock import SECTOR, Superblock
-from bsync.usage import Read, Run, Unknown, Usage, all_but
 
 _DAMAGED = "its record of free space is damaged"
 _MOST = 1 << 20  # free extents that are kept in memory: some hundred MiB
@@ -28,11 +28,10 @@ _HEADER = 56  # bytes
 _RECORD, _POINTER = 8, 4  # bytes
 
 
-def usage(read: Read, size: int) -> Usage:
-    """The blocks in use of the XFS that is in `size` bytes.  Raises `Unknown`."""
-    sb = superblock.parse(read(0, superblock.SIZE))
-    if sb.blocks * sb.block_size > size:
-        raise Unknown("it is cut short")
+def allocation(read: Read, sb: Superblock) -> Allocation:
+    """The blocks in use of the XFS `sb`.  Raises `Unknown`."""
+    if sb.problem:
+        raise Unknown(sb.problem)
     log.check_empty(read, sb)
     headers = [_header(read, sb, group) for group in range(sb.groups)]
     if sum(header.counted for header in headers) != sb.free_blocks:

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""FAT, such as the EFI system partition, as the stages ask for it: see `Kind`.  Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bsync.allocation import Read, Unknown
+from bsync.filesystems.fat import by_blocks, superblock, tables
+from bsync.filesystems.fat.superblock import Fat
+from bsync.filesystems.kind import Kind, much_lost
+
+
+def read(name: str, data: bytes) -> Fat:
+    """See `Kind`."""
+    return Fat(name, superblock.parse(data))
+
+
+def look(found: Fat, read: Read) -> Fat:
+    """See `Kind`."""
+    sb = found.superblock
+    try:
+        used = tables.allocation(read, sb).used
+        return replace(found, superblock=replace(sb, used=used, label=tables.label(read, sb)))
+    except Unknown as error:
+        return replace(found, unmapped=str(error))
+
+
+def emptied(source: Fat, there: Fat) -> str:
+    """See `Kind`."""
+    return much_lost(source.used, there.used)
+
+
+FAT = Kind(
+    names=("vfat",),
+    reach=superblock.SIZE,
+    read=read,
+    look=look,
+    emptied=emptied,
+    blocks=by_blocks,
+    mapped=by_blocks,
+)

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""XFS by its blocks: see `ByBlocks` and `Mapped`.  Pure."""
+
+from __future__ import annotations
+
+from bsync.allocation import Allocation, Read
+from bsync.filesystems.kind import Held
+from bsync.filesystems.xfs import space
+from bsync.filesystems.xfs.superblock import Xfs
+
+SEARCHES = False
+
+_LEAST_GROUP = 64  # blocks; xfs_growfs makes no smaller one
+
+
+def obstacle(source: Xfs, size: int, *, grow: bool) -> str:
+    """See `ByBlocks`."""
+    return "the destination is smaller than the filesystem" if size < source.size else ""
+
+
+def is_clone(source: Xfs, there: Xfs) -> bool:
+    """See `ByBlocks`: whatever has its UUID and blocks of its size."""
+    one, other = source.superblock, there.superblock
+    return (one.uuid, one.block_size) == (other.uuid, other.block_size)
+
+
+def grown(source: Xfs, size: int) -> int:
+    """See `ByBlocks`."""
+    return source.superblock.blocks
+
+
+def notes(source: Xfs, here: int | None, there: int | None) -> tuple[str, ...]:
+    """See `ByBlocks`."""
+    return ()
+
+
+def allocation(source: Xfs, read: Read) -> Allocation:
+    """See `Mapped`."""
+    return space.allocation(read, source.superblock)
+
+
+def held(source: Xfs, read: Read, start: int | None) -> Held:
+    """See `Mapped`: the first block, with the superblock."""
+    return ((0, read(0, source.superblock.block_size)),)

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""XFS, as the stages ask for it: see `Kind`.  Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bsync.allocation import Read, Unknown
+from bsync.filesystems.kind import Kind, much_lost
+from bsync.filesystems.xfs import by_blocks, space, superblock
+from bsync.filesystems.xfs.superblock import Xfs
+
+
+def read(name: str, data: bytes) -> Xfs:
+    """See `Kind`."""
+    return Xfs(name, superblock.parse(data))
+
+
+def look(found: Xfs, read: Read) -> Xfs:
+    """See `Kind`."""
+    try:
+        space.allocation(read, found.superblock)
+    except Unknown as error:
+        return replace(found, unmapped=str(error))
+    return found
+
+
+def emptied(source: Xfs, there: Xfs) -> str:
+    """See `Kind`."""
+    return much_lost(source.used, there.used)
+
+
+XFS = Kind(
+    names=("xfs",),
+    reach=superblock.SIZE,
+    read=read,
+    look=look,
+    emptied=emptied,
+    blocks=by_blocks,
+    mapped=by_blocks,
+)
