@@ -22,8 +22,8 @@ def make(image: Path, width: int, *options: str, offset: int = 0) -> None:
     """A filesystem in a part of `image` that begins at a byte."""
     assert which("mkfs.vfat"), "apt-get install dosfstools"
     sectors = [] if offset == 0 else ["--offset", str(offset // 512)]
-    words = ["-F", str(width), "-n", "EFI", "-i", "1234abcd", *options, *sectors, image]
-    call("mkfs.vfat", *words, str(SIZES[width] * 1024))
+    words = ["-F", str(width), "-n", "EFI", "-i", "1234abcd", *options, *sectors]
+    call("mkfs.vfat", *words, image, str(SIZES[width] * 1024))
 
 
 def put(image: Path, name: str, data: bytes, folder: Path, offset: int = 0) -> None:

@@ -50,8 +50,8 @@ def fill(lab: Lab, image: Path, part: Part | None = None) -> None:
 
 def usage_of(image: Path) -> Allocation:
     with image.open("rb") as file:
-        read = lambda at, size: os.pread(file.fileno(), size, at)  # noqa: E731
-        return space.allocation(read, parse(read(0, 512)))
+        sb = parse(file.read(512))
+        return space.allocation(lambda at, size: os.pread(file.fileno(), size, at), sb)
 
 
 def free_byte(image: Path) -> int:
