@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bsync.acquire.block import Device
 from bsync.acquire.tree import NEVER, Tree, found_at, loop_over, mounted_tree, overwrite_start
 from bsync.bootcode import disarmed
-from bsync.engines import copiers, files, raw
+from bsync.engines import copiers, files, growing, raw
 from bsync.engines.blocks import engine
 from bsync.engines.copiers import Copier
 from bsync.engines.rsync import Transfer
@@ -19,7 +19,7 @@ from bsync.events import Emit, Noticed, StepAdvanced, StepEnded, StepStarted
 from bsync.explain import preparation, title
 from bsync.filesystems import mark
 from bsync.filesystems.kind import BadSuperblock
-from bsync.filesystems.kinds import by_files, kind_of
+from bsync.filesystems.kinds import by_blocks, by_files, kind_of
 from bsync.filesystems.swap import mkswap_arguments
 from bsync.gpt import Records
 from bsync.layout import Extent
@@ -338,8 +338,7 @@ def _by_blocks(
             done = context.copiers[step.place.number].copy(advance)
             return done, _said(done)
         case CompleteBlocks():
-            _complete_blocks(step, context)
-    return Transfer(), "done"
+            return Transfer(), _complete_blocks(step, context)
 
 
 def _mark_blocks(step: MarkBlocks, context: Context) -> str:
@@ -353,24 +352,28 @@ def _mark_blocks(step: MarkBlocks, context: Context) -> str:
     return "nothing differs" if copier.idle else "done"
 
 
-def _complete_blocks(step: CompleteBlocks, context: Context) -> None:
+def _complete_blocks(step: CompleteBlocks, context: Context) -> str:
     """Write the superblock; where the clone is to grow, as its own tools then leave it."""
     copier = context.copiers[step.place.number]
     if copier.idle:
-        return
-    if not step.grow or not isinstance(copier, engine.Copier):
+        return "nothing differs"
+    if not isinstance(copier, engine.Copier):
         copier.complete()
-        return
+        return growing.grow(step, context.destination, context.ledger) if step.grow else "done"
+    if not step.grow:
+        copier.complete()
+        return "done"
     copier.settle()
     with _target(context, step.place.destination) as device:
         present = found_at(device, step.source)
         if renamed := present.uuid != mark.marker_uuid(step.source.uuid):
             run(*by_files(step.source).marking(step.source, present, device))
-        run("resize2fs", "-f", device, str(step.grow))
+        run(*by_blocks(step.source).growing(device, step.grow))
         if renamed:  # with uninit_bg: the UUID is in every checksum, so that tune2fs changes it
             run("tune2fs", "-U", step.source.uuid, device)
         _check_grown(device, step)
     copier.complete_grown()
+    return "done"
 
 
 def _copy_raw(step: CopyRaw, context: Context, advance: Advance) -> tuple[Transfer, str]:

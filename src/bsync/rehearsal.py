@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from bsync.acquire import loop, mount
 from bsync.acquire.loop import Over
 from bsync.errors import Unavailable
-from bsync.filesystems.kinds import by_files
+from bsync.filesystems.kinds import by_blocks, by_files
 from bsync.layout import Extent
 from bsync.ledger import Ledger
 from bsync.plan.steps import (
@@ -93,5 +93,5 @@ def _programs(step: Step) -> set[str]:
         case MakeFilesystem() | MarkFilesystem():
             own = by_files(step.source).PROGRAMS
         case CompleteBlocks(grow=blocks) if blocks:
-            own = ("resize2fs", "tune2fs", "e2fsck")
+            own = by_blocks(step.source).GROWN_BY
     return {*_PROGRAMS.get(type(step), ()), *own}

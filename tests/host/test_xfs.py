@@ -286,3 +286,60 @@ def test_verify_sees_a_byte_that_decayed(lab: Lab, source: Path) -> None:
     assert "its blocks in use differ" in lab.bsync("verify", source, target, status=6).out
     assert 0 < transferred(lab.bsync(source, target).out) < 1
     assert_copy(lab, source, target)
+
+
+# --- larger places ------------------------------------------------------------------------
+
+
+def blocks_of_clone(image: Path) -> int:
+    return parse(read(image, 0, 512)).blocks
+
+
+@pytest.mark.parametrize("more", [3 * MIB, 200 * MIB], ids=["its last group", "more groups"])
+def test_a_clone_grows_to_its_place_and_stays_so(lab: Lab, source: Path, more: int) -> None:
+    target = lab.image("target.img", SIZE + more)
+    lab.bsync(source, target)
+    assert blocks_of_clone(target) == (SIZE + more) // 4096
+    assert_copy(lab, source, target)
+    before = digest(target)
+    assert "nothing differs" in lab.bsync(source, target).out
+    assert digest(target) == before
+    with lab.mounted(source) as tree:
+        (tree / "new").write_bytes(os.urandom(MIB))
+    lab.bsync(source, target)
+    assert blocks_of_clone(target) == (SIZE + more) // 4096
+    assert_copy(lab, source, target)
+
+
+def test_a_grown_clone_that_was_written_to_is_mended(lab: Lab, source: Path) -> None:
+    target = lab.image("target.img", SIZE + 100 * MIB)
+    lab.bsync(source, target)
+    with lab.mounted(target, options="nouuid") as tree:
+        (tree / "file-001").write_bytes(b"changed on the clone")
+    lab.bsync("verify", source, target, status=6)
+    lab.bsync(source, target)
+    assert_copy(lab, source, target)
+
+
+def test_a_grown_clone_whose_log_holds_changes_is_not_taken_for_the_same(
+    lab: Lab, source: Path
+) -> None:
+    target, left = lab.image("target.img", SIZE + 100 * MIB), lab.folder / "left.img"
+    lab.bsync(source, target)
+    with lab.mounted(target, options="nouuid") as tree:
+        (tree / "file-001").unlink()
+        call("fsfreeze", "--freeze", tree)
+        call("cp", "--sparse=always", target, left)
+        call("fsfreeze", "--unfreeze", tree)
+    lab.bsync("verify", source, left, status=6)
+    lab.bsync(source, left)
+    assert_copy(lab, source, left)
+
+
+def test_a_clone_that_is_not_to_grow(lab: Lab, source: Path) -> None:
+    target = lab.image("target.img", SIZE + 100 * MIB)
+    lab.bsync("--no-grow", source, target)
+    assert blocks_of_clone(target) == SIZE // 4096
+    assert "grow, finish" in lab.bsync(source, target).out
+    assert blocks_of_clone(target) == (SIZE + 100 * MIB) // 4096
+    assert_copy(lab, source, target)

@@ -10,12 +10,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
+from bsync import ranges
 from bsync.acquire.block import Device
 from bsync.allocation import Allocation, Unknown
+from bsync.arrays import Numbers
 from bsync.blockio import access as accesses
 from bsync.blockio import pump
 from bsync.blockio.access import Access
-from bsync.blockio.memory import Buffer
 from bsync.blockio.pump import Run, Work, run_all
 from bsync.engines.rsync import Transfer
 from bsync.errors import Damaged
@@ -26,6 +29,7 @@ from bsync.plan.steps import Place, Way
 from bsync.unfinished import SECTOR
 
 Advance = Callable[[int], None]
+Making = Callable[[Access, Access], Work]
 
 
 class Copier:
@@ -38,7 +42,7 @@ class Copier:
         self._size = like.superblock.block_size
         self._held: Held = ()
         self._runs: list[Run] = []
-        self._used = 0
+        self._grows = False
         self.idle = False  # nothing differs, so nothing is written
 
     def prepare(self) -> None:
@@ -54,27 +58,32 @@ class Copier:
             ) from None
         self._held = mapped.held(self._like, read, self._start)
         self._runs = _rest(allocation, self._held)
-        self._used = allocation.used
 
     def begin(self, *, always: bool = False) -> None:
-        """What is there is marked once something is found to differ; what is not, is already."""
+        """What is there is marked once something is found to differ; what is not, is already.
+        `always`: it is to grow in any case."""
+        self._grows = always
 
     def copy(self, advance: Advance) -> Transfer:
         """Bring everything but what is held back.  Raises `CopyFailed`."""
-        runs = self._runs
+        held = sum(len(data) for _, data in self._held)
         if self._way is Way.COMPARE:
-            runs = self._differing(advance)
-            self.idle = not runs and self._held_is_there()
-            if self.idle:
+            differing = self._differing(advance)
+            if self._unchanged(differing):
+                self.idle = not self._grows
                 return Transfer()
             self._destination.put(0, SECTOR.ljust(self._size, b"\0"))
-        self._destination.flush()
+            written = self._run(pump.replacing, ranges.of_blocks(differing).pairs())
+            return Transfer(transferred=written + held)
         make = pump.copying if self._way is Way.FRESH else pump.mending
-        work = make(self._source, self._destination)
-        written = run_all(runs, work, self._size, None if self._way is Way.COMPARE else advance)
+        return Transfer(transferred=self._run(make, self._runs, advance) + held)
+
+    def _run(self, make: Making, runs: list[Run], advance: Advance | None = None) -> int:
+        """Copy these runs; the bytes that were written."""
         self._destination.flush()
-        advance(self._used)
-        return Transfer(transferred=written + sum(len(data) for _, data in self._held))
+        written = run_all(runs, make(self._source, self._destination), self._size, advance)
+        self._destination.flush()
+        return written
 
     def complete(self) -> None:
         """Write what was held back, the first block last.  Raises `CopyFailed`."""
@@ -84,29 +93,23 @@ class Copier:
         self._destination.flush()
 
     def same(self) -> bool:
-        """Whether both sides hold the same in the blocks in use."""
-        return self._held_is_there() and not self._differing(lambda _: None)
+        """Whether both sides hold the same in the blocks in use, but for what growing changed."""
+        return self._unchanged(self._differing(lambda _: None))
 
-    def _held_is_there(self) -> bool:
+    def _unchanged(self, differing: Numbers) -> bool:
+        """Whether nothing differs but these blocks, and these only because the clone was grown."""
         there = self._destination.bytes_at
-        return all(there(at, len(data)) == data for at, data in self._held)
+        held = [at // self._size for at, data in self._held if there(at, len(data)) != data]
+        blocks = np.append(differing, np.array(held, np.int64))
+        mapped, read = _mapped(self._like), self._source.bytes_at
+        return not len(blocks) or mapped.only_growth(self._like, read, there, blocks)
 
-    def _differing(self, advance: Advance) -> list[Run]:
-        """The runs that are not the same on both sides."""
-        found: list[Run] = []
-        run_all(self._runs, self._noting(found), self._size, advance)
-        return sorted(found)
-
-    def _noting(self, found: list[Run]) -> Work:
-        """Put the runs that differ into `found`; nothing is written."""
-        compare = pump.comparing(self._source, self._destination, lambda _: None)
-
-        def work(run: Run, here: Buffer, there: Buffer) -> int:
-            if compare(run, here, there):
-                found.append(run)
-            return 0
-
-        return work
+    def _differing(self, advance: Advance) -> Numbers:
+        """The blocks, but for those held back, that are not the same on both sides."""
+        found = [np.zeros(0, np.int64)]
+        work = pump.comparing(self._source, self._destination, found.append)
+        run_all(self._runs, work, self._size, advance)
+        return np.sort(np.concatenate(found))
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from bsync.allocation import Allocation, Read
+from bsync.arrays import Numbers
 from bsync.layout import Filesystem
 from bsync.units import MIB, size_text
 
@@ -147,6 +148,17 @@ class ByBlocks(Protocol[F_contra]):
         """Blocks that a clone has once it is grown to `size` bytes; those of `source`, if there is
         no room for more."""
 
+    @property
+    def GROWN_BY(self) -> Sequence[str]:  # noqa: N802
+        """What has to be installed to grow one."""
+
+    @property
+    def MOUNTED_WITH(self) -> Sequence[str]:  # noqa: N802
+        """The options that it is mounted with to be grown."""
+
+    def growing(self, path: str, blocks: int, /) -> Command:
+        """The command that grows what stands on the device, or is mounted, at `path`."""
+
     def notes(self, source: F_contra, here: int | None, there: int | None, /) -> tuple[str, ...]:
         """What is to be said of a clone of `source`.  Both begin at these bytes of their disks;
         None where they are alone on theirs."""
@@ -161,6 +173,10 @@ class Mapped(Protocol[F_contra]):
     def held(self, source: F_contra, read: Read, start: int | None, /) -> Held:
         """What is held back, and written last, of a clone that begins at byte `start` of its disk
         (None: it is alone there): whole blocks, without which nobody takes it for a filesystem."""
+
+    def only_growth(self, source: F_contra, read: Read, there: Read, blocks: Numbers, /) -> bool:
+        """Whether a clone, read by `there`, that differs in these `blocks` does so only because it
+        was grown."""
 
 
 def _as_found(found: F, read: Read) -> F:

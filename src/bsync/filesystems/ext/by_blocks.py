@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from bsync.filesystems.ext import blockwise, growth
 from bsync.filesystems.ext.superblock import Ext
+from bsync.filesystems.kind import Command
 
 SEARCHES = True
+MOUNTED_WITH: tuple[str, ...] = ()
+GROWN_BY: tuple[str, ...] = ("resize2fs", "tune2fs", "e2fsck")
 
 
 def obstacle(source: Ext, size: int, *, grow: bool) -> str:
@@ -31,3 +34,8 @@ def notes(source: Ext, here: int | None, there: int | None) -> tuple[str, ...]:
 def grown(source: Ext, size: int) -> int:
     """See `ByBlocks`."""
     return growth.grown(source.superblock, size)
+
+
+def growing(path: str, blocks: int) -> Command:
+    """See `ByBlocks`."""
+    return ["resize2fs", "-f", path, str(blocks)]

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 from bsync.allocation import Allocation, Read
+from bsync.arrays import Numbers
 from bsync.filesystems.fat import superblock, tables
 from bsync.filesystems.fat.superblock import Fat
-from bsync.filesystems.kind import Held
+from bsync.filesystems.kind import Command, Held
 
 SEARCHES = False
+MOUNTED_WITH: tuple[str, ...] = ()
+GROWN_BY: tuple[str, ...] = ()
 
 
 def obstacle(source: Fat, size: int, *, grow: bool) -> str:
@@ -24,6 +27,11 @@ def is_clone(source: Fat, there: Fat) -> bool:
 def grown(source: Fat, size: int) -> int:
     """See `ByBlocks`: no tool of the system does that."""
     return source.superblock.sectors
+
+
+def growing(path: str, blocks: int) -> Command:
+    """See `ByBlocks`."""
+    return []
 
 
 def notes(source: Fat, here: int | None, there: int | None) -> tuple[str, ...]:
@@ -51,6 +59,11 @@ def held(source: Fat, read: Read, start: int | None) -> Held:
     if start is None or sb.hidden is None:
         return tuple(found)
     return tuple((at, _placed(data, start // size)) for at, data in found)
+
+
+def only_growth(source: Fat, read: Read, there: Read, blocks: Numbers) -> bool:
+    """See `Mapped`."""
+    return False
 
 
 def _placed(data: bytes, start: int) -> bytes:

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from bsync.allocation import Allocation, Read
-from bsync.filesystems.kind import Held
-from bsync.filesystems.xfs import space
+from bsync.arrays import Numbers
+from bsync.filesystems.kind import Command, Held
+from bsync.filesystems.xfs import growth, space
 from bsync.filesystems.xfs.superblock import Xfs
 
 SEARCHES = False
-
-_LEAST_GROUP = 64  # blocks; xfs_growfs makes no smaller one
+MOUNTED_WITH: tuple[str, ...] = ("nouuid",)
+GROWN_BY: tuple[str, ...] = ("xfs_growfs", "mount", "umount")
 
 
 def obstacle(source: Xfs, size: int, *, grow: bool) -> str:
@@ -26,7 +27,12 @@ def is_clone(source: Xfs, there: Xfs) -> bool:
 
 def grown(source: Xfs, size: int) -> int:
     """See `ByBlocks`."""
-    return source.superblock.blocks
+    return growth.grown(source.superblock, size)
+
+
+def growing(path: str, blocks: int) -> Command:
+    """See `ByBlocks`: the kernel does it in one transaction, as of any XFS that is mounted."""
+    return ["xfs_growfs", "-D", str(blocks), path]
 
 
 def notes(source: Xfs, here: int | None, there: int | None) -> tuple[str, ...]:
@@ -42,3 +48,8 @@ def allocation(source: Xfs, read: Read) -> Allocation:
 def held(source: Xfs, read: Read, start: int | None) -> Held:
     """See `Mapped`: the first block, with the superblock."""
     return ((0, read(0, source.superblock.block_size)),)
+
+
+def only_growth(source: Xfs, read: Read, there: Read, blocks: Numbers) -> bool:
+    """See `Mapped`."""
+    return growth.only_growth(read, source.superblock, there, blocks)

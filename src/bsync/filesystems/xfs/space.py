@@ -39,6 +39,19 @@ def allocation(read: Read, sb: Superblock) -> Allocation:
     return all_but(_free(read, sb, headers), sb.block_size, sb.blocks)
 
 
+def free(read: Read, sb: Superblock, group: int) -> list[Run]:
+    """The free extents of one group, in blocks of it.  Raises `Unknown`."""
+    return _agreed(read, sb, _header(read, sb, group))
+
+
+def nodes(read: Read, sb: Superblock, group: int) -> set[int]:
+    """The blocks of the filesystem that the free-space trees of one group stand in.  Raises
+    `Unknown`."""
+    header, base = _header(read, sb, group), group * sb.group_blocks
+    levels = (level for which in (0, 1) for level in _levels(read, sb, header, which))
+    return {base + node for level in levels for node in level}
+
+
 @dataclass(frozen=True)
 class _Header:
     """What an allocation group says of its free space, in blocks."""
@@ -67,36 +80,51 @@ def _free(read: Read, sb: Superblock, headers: list[_Header]) -> Iterator[Run]:
     """The free extents of the whole filesystem, in ascending order."""
     total = 0
     for header in headers:
-        by_block = _extents(read, sb, header, 0)
-        if by_block != sorted(_extents(read, sb, header, 1)):
-            raise Unknown(_DAMAGED)
-        if sum(count for _, count in by_block) != header.free:
-            raise Unknown(_DAMAGED)
-        total += len(by_block)
+        agreed = _agreed(read, sb, header)
+        total += len(agreed)
         if total > _MOST:
             raise Unknown("its free space is in too many pieces")
-        length, base = sb.group_length(header.group), header.group * sb.group_blocks
-        for first, count in by_block:
-            if first + count > length:
-                raise Unknown(_DAMAGED)
+        base = header.group * sb.group_blocks
+        for first, count in agreed:
             yield base + first, count
 
 
-def _extents(read: Read, sb: Superblock, header: _Header, which: int) -> list[Run]:
-    """What one tree of a group has, in its order: every node of a level, then the next level."""
-    magic = _MAGICS[which]
+def _agreed(read: Read, sb: Superblock, header: _Header) -> list[Run]:
+    """The free extents of a group, of which both trees and the header say the same."""
+    by_block = _extents(read, sb, header, 0)
+    if by_block != sorted(_extents(read, sb, header, 1)):
+        raise Unknown(_DAMAGED)
+    if sum(count for _, count in by_block) != header.free:
+        raise Unknown(_DAMAGED)
+    length = sb.group_length(header.group)
+    if any(first + count > length for first, count in by_block):
+        raise Unknown(_DAMAGED)
+    return by_block
+
+
+def _levels(read: Read, sb: Superblock, header: _Header, which: int) -> Iterator[list[int]]:
+    """The nodes of one tree of a group, level by level, from its root to its leaves."""
     nodes = [header.roots[which]]
     for level in range(header.levels[which] - 1, 0, -1):
+        yield nodes
         children: list[int] = []
         for node in nodes:
-            children += _children(sb, _node(read, sb, header.group, node, magic, level))
+            children += _children(sb, _node(read, sb, header.group, node, _MAGICS[which], level))
             _check_count(sb, header, len(children))
         if len(set(children)) != len(children):
             raise Unknown(_DAMAGED)
         nodes = children
+    yield nodes
+
+
+def _extents(read: Read, sb: Superblock, header: _Header, which: int) -> list[Run]:
+    """What one tree of a group has, in its order."""
+    leaves: list[int] = []
+    for level in _levels(read, sb, header, which):
+        leaves = level
     found: list[Run] = []
-    for node in nodes:
-        data = _node(read, sb, header.group, node, magic, 0)
+    for leaf in leaves:
+        data = _node(read, sb, header.group, leaf, _MAGICS[which], 0)
         end = _HEADER + _count(sb, data, _RECORD) * _RECORD
         found += struct.iter_unpack(">II", data[_HEADER:end])
         _check_count(sb, header, len(found))
