@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What growing changes in an XFS, so that a grown clone is known to be its source's.  Pure.
 
-xfs_growfs gives the last allocation group the rest of its length, as free space, and adds groups;
-it writes copies of the first superblock over all others, to the headers and free-space trees of that group, and to the log.
-Mounting for it writes to the log and the first superblock alone.
+xfs_growfs gives the last allocation group the rest of its length, as free space, and adds groups.
+It writes copies of the first superblock over all others, and to the headers and free-space trees
+of that group; mounting for it, to the log and the first superblock.
 
 Format: fs/xfs/libxfs/xfs_format.h of Linux (`xfs_dsb`, `xfs_agf`, `xfs_agi`); big-endian.
 """
