@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A `Plan` or a `Layout` as text, and as plain data for JSON.  Pure."""
+"""A `Plan` or a tree of volumes as text, and as plain data for JSON.  Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import Any
 from bsync.filesystems.kinds import by_blocks
 from bsync.layout import (
     BOOT_PROGRAM,
-    Bare,
     Content,
     Disk,
     Filesystem,
-    Layout,
     Partition,
     Side,
     Swap,
+    Volume,
     describe,
 )
 from bsync.plan.steps import (
@@ -140,16 +139,15 @@ def _side_lines(role: str, side: Side) -> Iterable[str]:
             yield f"{'':12} {_partition_line(part)}"
 
 
-def _summary(layout: Layout) -> str:
-    match layout:
-        case Bare(content=content):
-            return _content_text(content)
-        case Disk(table=table, boot_code=code, gap=gap, incomplete=incomplete):
-            boot = ", boot code" if any(code[:BOOT_PROGRAM]) else ""
-            boot = ", INCOMPLETE CLONE" if incomplete else boot
-            boot += f" and {size_text(gap.size)} before the first partition" if gap.size else ""
-            faults = table.gpt.faults if table.gpt else ()
-            return "; ".join((f"{table.kind} table {table.identifier}{boot}", *faults))
+def _summary(layout: Volume) -> str:
+    if not isinstance(layout, Disk):
+        return _content_text(layout.content)
+    table, gap = layout.table, layout.table.gap
+    boot = ", boot code" if any(table.boot_code[:BOOT_PROGRAM]) else ""
+    boot = ", INCOMPLETE CLONE" if table.incomplete else boot
+    boot += f" and {size_text(gap.size)} before the first partition" if gap.size else ""
+    faults = table.gpt.faults if table.gpt else ()
+    return "; ".join((f"{table.kind} table {table.identifier}{boot}", *faults))
 
 
 def _partition_line(part: Partition) -> str:
@@ -204,19 +202,17 @@ def side_data(side: Side) -> dict[str, Any]:
     layout = side.layout
     data: dict[str, Any] = {"name": side.word, "description": side.description}
     data |= {"size": layout.size, "sector_size": layout.sector_size}
-    match layout:
-        case Bare(content=content):
-            return data | {"content": _content_data(content)}
-        case Disk(table=table):
-            partitions = [_partition_data(part) for part in table.partitions]
-            return data | {
-                "table": table.kind,
-                "identifier": table.identifier,
-                "boot_code": any(layout.boot_code[:BOOT_PROGRAM]),
-                "gap": layout.gap.size,
-                "incomplete": layout.incomplete,
-                "partitions": partitions,
-            }
+    if not isinstance(layout, Disk):
+        return data | {"content": _content_data(layout.content)}
+    table = layout.table
+    return data | {
+        "table": table.kind,
+        "identifier": table.identifier,
+        "boot_code": any(table.boot_code[:BOOT_PROGRAM]),
+        "gap": table.gap.size,
+        "incomplete": table.incomplete,
+        "partitions": [_partition_data(part) for part in table.partitions],
+    }
 
 
 def _partition_data(part: Partition) -> dict[str, Any]:

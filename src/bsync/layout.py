@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is on a device: tables, partitions, contents.  Pure, frozen; sizes in bytes."""
+"""What is on a device: a tree of volumes and their contents.  Pure, frozen; sizes in bytes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from bsync.extent import Extent as Extent
@@ -13,6 +14,8 @@ BOOT_CODE = 446  # bytes of the MBR before the partition entries, disk signature
 BOOT_PROGRAM = 440  # bytes of them that are program; the disk signature follows
 SIGNATURE_END = 512  # bytes of the MBR
 PAGE = 4096  # bytes of a page of most machines
+
+Path = tuple[str, ...]
 
 EXTENDED_TYPES = frozenset({"5", "f", "85"})
 BIOS_BOOT = "21686148-6449-6E6F-744E-656564454649"  # GPT type of GRUB's core image
@@ -105,21 +108,57 @@ class Swap:
     page_size: int = PAGE  # bytes, of the machine that uses it
 
 
-Content = Blank | Foreign | Filesystem | Swap
+@dataclass(frozen=True)
+class Gap:
+    """What stands between the table and the first partition, such as a boot loader: `ranges`
+    without the zeroes at their ends, and a digest of what is in them."""
+
+    ranges: tuple[Extent, ...] = ()
+    digest: str = ""
+
+    @property
+    def size(self) -> int:
+        return sum(extent.size for extent in self.ranges)
 
 
 @dataclass(frozen=True)
-class Partition:
-    """One entry of a table.  `type` is the DOS type in hexadecimal, or the GPT type GUID."""
+class Volume:
+    """A range of bytes with something in it: a device, or a part of the volume around it."""
 
-    number: int
-    extent: Extent
-    type: str
-    content: Content = field(default_factory=Blank)
+    extent: Extent  # where it lies in the volume around it
+    sector_size: int  # bytes
+    content: Content
+    path: Path = ()  # through which volumes it is reached: () the device, ("5",) a partition of it
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.extent.size
+
+    def leaves(self) -> Iterator[Volume]:
+        """All that holds something else than volumes, in the order of the tables: it itself, if it
+        does."""
+        if isinstance(self.content, Table):
+            for part in self.content.filled:
+                yield from part.leaves()
+        else:
+            yield self
+
+
+@dataclass(frozen=True)
+class Partition(Volume):
+    """A volume that an entry of a table names.  `type` is the DOS type in hexadecimal, or the GPT
+    type GUID."""
+
+    type: str = ""
     bootable: bool = False
     uuid: str = ""  # GPT only, as are the name and the attributes
     name: str = ""
     attributes: str = ""
+
+    @property
+    def number(self) -> int:
+        return int(self.path[-1])
 
     @property
     def is_extended(self) -> bool:
@@ -128,14 +167,21 @@ class Partition:
 
 @dataclass(frozen=True)
 class Table:
-    """A partition table.  `records` are its 512-byte sectors (MBR and EBRs; DOS only) by offset;
-    `gpt` is the other kind's."""
+    """A partition table, and what is on its disk outside all partitions.
+
+    `records` are its 512-byte sectors (MBR and EBRs; DOS only) by offset; `gpt` is the other
+    kind's.
+    """
 
     kind: str  # "dos" or "gpt"
     identifier: str
     partitions: tuple[Partition, ...]
     records: tuple[tuple[int, bytes], ...] = ()
     gpt: Gpt | None = None
+    boot_code: bytes = b""  # the first 446 bytes
+    gap: Gap = Gap()
+    beside: str = ""  # a digest of what stands where the other side has its gap
+    incomplete: bool = False  # its boot code says so
 
     def partition(self, number: int) -> Partition | None:
         return next((part for part in self.partitions if part.number == number), None)
@@ -158,41 +204,22 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Gap:
-    """What stands between the table and the first partition, such as a boot loader: `ranges`
-    without the zeroes at their ends, and a digest of what is in them."""
+class Disk(Volume):
+    """A volume with a partition table."""
 
-    ranges: tuple[Extent, ...] = ()
-    digest: str = ""
+    content: Table
 
     @property
-    def size(self) -> int:
-        return sum(extent.size for extent in self.ranges)
+    def table(self) -> Table:
+        return self.content
 
 
-@dataclass(frozen=True)
-class Disk:
-    """A device with a partition table."""
-
-    size: int
-    sector_size: int
-    table: Table
-    boot_code: bytes  # the first 446 bytes
-    gap: Gap = Gap()
-    beside: str = ""  # a digest of what stands where the other side has its gap
-    incomplete: bool = False  # its boot code says so
+Content = Blank | Foreign | Filesystem | Swap | Table
 
 
-@dataclass(frozen=True)
-class Bare:
-    """A device without a table: contents from its first byte on, or none."""
-
-    size: int
-    sector_size: int
-    content: Content
-
-
-Layout = Disk | Bare
+def bare(size: int, sector_size: int, content: Content) -> Volume:
+    """A device of `size` bytes without a table."""
+    return Volume(Extent(0, size), sector_size, content)
 
 
 @dataclass(frozen=True)
@@ -201,12 +228,12 @@ class Side:
 
     word: str
     description: str  # "image file", "Samsung SSD 870, serial S6PX…"
-    layout: Layout
+    layout: Volume
     room: int | None = None  # bytes that an image file may come to take; None where it is a device
 
     @property
     def extent(self) -> Extent:
-        return Extent(0, self.layout.size)
+        return self.layout.extent
 
 
 def describe(content: Content) -> str:
@@ -218,6 +245,8 @@ def describe(content: Content) -> str:
             return "nothing"
         case Foreign(kind=kind):
             return kind or "unknown data"
+        case Table(kind=kind):
+            return f"{kind} partition table"
         case Filesystem(kind=kind):
             return " ".join(filter(None, (kind, _quoted(content.label))))
         case Swap(hibernated=True):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The stages of a run, in order: the file to read first.
 
-argv → Locator → Device → Layout → Plan → (shown) → steps → verified → released
+argv → Locator → Device → Volume → Plan → (shown) → steps → verified → released
 """
 
 from __future__ import annotations

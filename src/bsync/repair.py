@@ -11,7 +11,7 @@ from bsync.acquire.block import Device
 from bsync.acquire.tree import loop_over
 from bsync.errors import Unavailable
 from bsync.filesystems.kinds import by_files, kind_of
-from bsync.layout import Bare, Disk, Extent, Filesystem, Side
+from bsync.layout import Extent, Filesystem, Side
 from bsync.ledger import Ledger
 from bsync.run import run
 
@@ -51,13 +51,8 @@ def _distrust(device: Device, extent: Extent, content: Filesystem) -> None:
 
 
 def _filesystems(side: Side) -> list[tuple[Extent, Filesystem]]:
-    match side.layout:
-        case Bare(content=Filesystem() as content):
-            return [(side.extent, content)]
-        case Disk(table=table):
-            return [
-                (part.extent, part.content)
-                for part in table.filled
-                if isinstance(part.content, Filesystem)
-            ]
-    return []
+    return [
+        (volume.extent, volume.content)
+        for volume in side.layout.leaves()
+        if isinstance(volume.content, Filesystem)
+    ]

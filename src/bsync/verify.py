@@ -17,14 +17,13 @@ from bsync.errors import CopyFailed
 from bsync.filesystems import mark
 from bsync.filesystems.kinds import by_files, kind_of
 from bsync.layout import (
-    Bare,
     Content,
     Disk,
     Extent,
     Filesystem,
-    Layout,
     Side,
     Swap,
+    Volume,
     describe,
 )
 from bsync.ledger import Ledger
@@ -68,41 +67,36 @@ def contents(
 
 def pairs(source: Side, destination: Side) -> Iterator[Pair]:
     """Each of the source's contents with what stands in its place, where there is a place."""
-    match source.layout, destination.layout:
-        case Bare(content=here), Bare(content=there):
-            yield Place(0, source.extent, destination.extent), here, there
-        case Disk(table=table), Disk(table=other):
-            for part in table.filled:
-                mate = other.partition(part.number)
-                if mate is not None:
-                    place = Place(part.number, part.extent, mate.extent)
-                    yield place, part.content, mate.content
+    there = {volume.path: volume for volume in destination.layout.leaves()}
+    for volume in source.layout.leaves():
+        if mate := there.get(volume.path):
+            number = int(volume.path[-1]) if volume.path else 0
+            yield Place(number, volume.extent, mate.extent), volume.content, mate.content
 
 
-def _structure(source: Layout, destination: Layout) -> Iterator[str]:
+def _structure(source: Volume, destination: Volume) -> Iterator[str]:
     match source, destination:
-        case Bare(), Bare():
-            return
         case Disk(), Disk():
             yield from _disks(source, destination)
         case Disk(), _:
             yield "the destination has no partition table"
-        case _:
+        case _, Disk():
             yield "the destination has a partition table, the source has none"
 
 
 def _disks(source: Disk, destination: Disk) -> Iterator[str]:
-    if destination.incomplete:
+    here, there = source.table, destination.table
+    if there.incomplete:
         yield "the destination is marked as an incomplete clone"
-    elif source.boot_code != destination.boot_code:
+    elif here.boot_code != there.boot_code:
         yield "the boot code differs"
-    if source.gap.ranges and source.gap.digest != destination.beside:
+    if here.gap.ranges and here.gap.digest != there.beside:
         yield "what stands before the first partition differs"
-    if source.table.kind != destination.table.kind:
-        yield f"the table is {destination.table.kind}, not {source.table.kind}"
+    if here.kind != there.kind:
+        yield f"the table is {there.kind}, not {here.kind}"
         return
-    for part in source.table.partitions:
-        mate = destination.table.partition(part.number)
+    for part in here.partitions:
+        mate = there.partition(part.number)
         if mate is None:
             yield f"partition {part.number} is missing"
         elif mate.type.lower() != part.type.lower() and not (mate.is_extended and part.is_extended):

@@ -27,7 +27,7 @@ from bsync.filesystems.ext import make, mark, superblock
 from bsync.filesystems.ext.superblock import Ext
 from bsync.filesystems.reiserfs import by_files as reiserfs
 from bsync.filesystems.reiserfs.kind import read as read_reiserfs
-from bsync.layout import Bare, Blank, Extent, Side
+from bsync.layout import Blank, Extent, Side, bare
 from bsync.plan import Options, make_plan
 from bsync.run import Completed
 from bsync.survey import filesystem, survey, table
@@ -55,7 +55,7 @@ def show_and_plan(side: Side) -> None:
     json.dumps(side_data(side))
     size = side.layout.size
     blanks = [
-        Side("blank", "file", Bare(room, 512, Blank())) for room in (size, size // 2, 4 * size)
+        Side("blank", "file", bare(room, 512, Blank())) for room in (size, size // 2, 4 * size)
     ]
     raw = Options(raw=True)
     cases = [(side, side, raw), (side, blanks[0], Options()), (blanks[0], side, raw)]
@@ -92,7 +92,7 @@ def test_superblocks(good_superblock: bytes, damage: list[Damage], size: int) ->
     ))  # fmt: skip
     make.fits(sb, size)
     make.smallest(sb)
-    show_and_plan(Side("fuzzed", "file", Bare(sb.size, 512, Ext("ext4", sb))))
+    show_and_plan(Side("fuzzed", "file", bare(sb.size, 512, Ext("ext4", sb))))
 
 
 @given(
@@ -119,7 +119,7 @@ def test_reiserfs_superblocks(
         assert all("\0" not in word for word in command)
     reiserfs.fits(found, size)
     assert reiserfs.smallest(found) > 0
-    show_and_plan(Side("fuzzed", "file", Bare(found.size, 512, found)))
+    show_and_plan(Side("fuzzed", "file", bare(found.size, 512, found)))
 
 
 # --- tables -------------------------------------------------------------------------------

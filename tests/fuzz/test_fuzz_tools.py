@@ -32,7 +32,7 @@ from mutations import (
 from bsync.acquire.block import opened
 from bsync.errors import BsyncError
 from bsync.explain import layout_text, plan_data, plan_text
-from bsync.layout import Bare, Blank, Side
+from bsync.layout import Blank, Side, bare
 from bsync.locate import DevicePath
 from bsync.plan import Options, make_plan
 from bsync.survey import survey
@@ -113,8 +113,8 @@ def _plan(path: Path) -> None:
         side = survey(device)
     layout_text(side)
     size = side.layout.size
-    blank = Side("blank", "file", Bare(size, 512, Blank()))
-    small = Side("small", "file", Bare(size // 2, 512, Blank()))
+    blank = Side("blank", "file", bare(size, 512, Blank()))
+    small = Side("small", "file", bare(size // 2, 512, Blank()))
     raw = Options(raw=True)
     for source, destination in ((side, blank), (side, side), (blank, side), (side, small)):
         with contextlib.suppress(BsyncError):

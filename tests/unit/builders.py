@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from bsync import gpt as gpt_module
+from bsync import layout
 from bsync.bootcode import disarmed
 from bsync.filesystems.ext import mark
 from bsync.filesystems.ext.superblock import Ext, Superblock
@@ -21,7 +22,6 @@ from bsync.filesystems.xfs.superblock import Superblock as XfsSuperblock
 from bsync.filesystems.xfs.superblock import Xfs
 from bsync.gpt import Gpt
 from bsync.layout import (
-    Bare,
     Blank,
     Content,
     Disk,
@@ -32,6 +32,7 @@ from bsync.layout import (
     Partition,
     Side,
     Swap,
+    Volume,
 )
 from bsync.layout import Table as Table
 from bsync.plan.steps import Options
@@ -141,7 +142,8 @@ def marked(source: Filesystem) -> Filesystem:
 
 def bare(content: Content | None = None, size: int = 64 * MIB, word: str = "there.img") -> Side:
     """A side without a table."""
-    return Side(word, "image file", Bare(size, 512, Blank() if content is None else content))
+    found = layout.bare(size, 512, Blank() if content is None else content)
+    return Side(word, "image file", found)
 
 
 def part(
@@ -149,7 +151,8 @@ def part(
 ) -> Partition:
     """A partition; start and size in MiB."""
     content = Blank() if content is None else content
-    return Partition(number, Extent(start * MIB, size * MIB), type_, content)
+    extent = Extent(start * MIB, size * MIB)
+    return Partition(extent, 512, content, (str(number),), type_)
 
 
 def dos(
@@ -159,9 +162,16 @@ def dos(
     """A disk with a DOS table."""
     code = boot.ljust(446, b"\0")
     records = [(0, code + bytes(64) + b"\x55\xaa")]
-    table = Table("dos", "0xdeadbeef", parts, tuple(records))
     incomplete = boot[:440] == disarmed()
-    return Disk(size, sector, table, code, gap_of(gap), gap.hex(), incomplete)
+    table = Table(
+        "dos", "0xdeadbeef", parts, tuple(records), None, code, gap_of(gap), gap.hex(), incomplete
+    )
+    return Disk(Extent(0, size), sector, table)
+
+
+def having(disk: Disk, **changes: Any) -> Disk:
+    """The disk with `changes` of its table."""
+    return dataclasses.replace(disk, content=dataclasses.replace(disk.table, **changes))
 
 
 def gap_of(data: bytes, at: int = 512) -> Gap:
@@ -181,15 +191,14 @@ def gpt(disk: Disk, entries: int = 128, primary: bool = True, *faults: str) -> D
         at = 128 * (p.number - 1)
         room[at : at + 128] = gpt_module.entry_at(entry, p.extent, sector)
     protective = bytes(4) + b"\xee" + bytes(11) + bytes(48)
-    mbr = disk.boot_code + protective + b"\x55\xaa"
+    mbr = disk.table.boot_code + protective + b"\x55\xaa"
     made = Gpt(sector, mbr, bytes(16), 2048, bytes(room), 128, 2 * sector, faults, primary)
-    table = dataclasses.replace(disk.table, kind="gpt", partitions=parts, records=(), gpt=made)
-    return dataclasses.replace(disk, table=table)
+    return having(disk, kind="gpt", partitions=parts, records=(), gpt=made)
 
 
-def side(layout: Disk | Bare, word: str = "there.img") -> Side:
+def side(found: Volume, word: str = "there.img") -> Side:
     """Something to plan with."""
-    return Side(word, "image file", layout)
+    return Side(word, "image file", found)
 
 
 # --- arbitrary ones -----------------------------------------------------------------------
@@ -315,7 +324,7 @@ def tables(draw: st.DrawFn) -> tuple[Side, Side]:
     there = [part(number, 1 + 9 * at, 9) for number, at in enumerate(places, 1)]
     first = draw(st.integers(1, 40))
     here = [part(n, first + size * at, size, Foreign("ntfs")) for at, n in enumerate(wanted)]
-    source = dataclasses.replace(
+    source = having(
         dos(*here),
         gap=Gap((Extent(17 * KIB, draw(st.integers(1, first * 1000)) * KIB),), "gap")
         if here
@@ -346,22 +355,21 @@ def clones(draw: st.DrawFn, source: Side) -> Side:
             return draw(contents(size))
         return marked(content) if choice == 1 and isinstance(content, Filesystem) else content
 
-    layout = source.layout
-    if isinstance(layout, Bare):
-        return bare(altered(layout.content, layout.size), layout.size)
+    before = source.layout
+    if not isinstance(before, Disk):
+        return bare(altered(before.content, before.size), before.size)
     parts = [
         p if p.is_extended else dataclasses.replace(p, content=altered(p.content, p.extent.size))
-        for p in layout.table.partitions
+        for p in before.table.partitions
     ]
     if parts and draw(st.integers(0, 3)) == 0:
         parts.pop(draw(st.integers(0, len(parts) - 1)))
-    code = draw(st.sampled_from((layout.boot_code, disarmed() + bytes(6), b"other".ljust(446))))
-    table = dataclasses.replace(layout.table, partitions=tuple(parts))
-    size = layout.size + draw(st.integers(0, 9)) * MIB
-    incomplete = code[:440] == disarmed()
-    return side(
-        dataclasses.replace(layout, size=size, table=table, boot_code=code, incomplete=incomplete)
+    code = draw(
+        st.sampled_from((before.table.boot_code, disarmed() + bytes(6), b"other".ljust(446)))
     )
+    size, incomplete = before.size + draw(st.integers(0, 9)) * MIB, code[:440] == disarmed()
+    found = having(before, partitions=tuple(parts), boot_code=code, incomplete=incomplete)
+    return side(dataclasses.replace(found, extent=Extent(0, size)))
 
 
 @st.composite

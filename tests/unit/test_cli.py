@@ -21,7 +21,7 @@ from bsync.errors import (
     Unreleased,
 )
 from bsync.events import Emit
-from bsync.layout import Bare, Blank, Side
+from bsync.layout import Blank, Side, bare
 from bsync.pipeline import Confirm, Request
 from bsync.plan import Options, Plan
 
@@ -42,7 +42,7 @@ class Calls:
             raise self.error
 
     def clone(self, request: Request, _emit: Emit, confirm: Confirm) -> None:
-        side = Side("x", "image file", Bare(1, 512, Blank()))
+        side = Side("x", "image file", bare(1, 512, Blank()))
         self.answers.append(confirm(Plan(side, side, ())))
         self._note("clone", request)
 
@@ -54,7 +54,7 @@ class Calls:
 
     def inspect(self, request: Request, _emit: Emit) -> Side:
         self._note("inspect", request.source)
-        return Side(request.source, "image file", Bare(1024, 512, Blank()))
+        return Side(request.source, "image file", bare(1024, 512, Blank()))
 
     def recover(self) -> list[str]:
         self._note("recover", None)

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import builders
 import pytest
 from builders import dos, ext, gpt, part, side
@@ -70,6 +68,6 @@ def test_a_second_copy_that_has_no_room_is_refused() -> None:
 def test_a_loader_where_the_destination_has_its_entries_is_refused() -> None:
     source = gpt(dos(part(1, 1, 16, ext())), 16)
     loader = Gap((Extent(8192, 4096),), "u-boot")
-    source = dataclasses.replace(source, gap=loader)
+    source = builders.having(source, gap=loader)
     with pytest.raises(Refused, match="would overwrite the partition table"):
         make_plan(side(source), side(gpt(dos(part(1, 1, 16)))), Options())

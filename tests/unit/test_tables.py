@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import dataclasses
 
+import builders
 import pytest
 from builders import bare, dos, ext, gpt, part
 
+from bsync import layout
 from bsync.bootcode import is_disarmed
 from bsync.errors import Refused
-from bsync.layout import BIOS_BOOT, Bare, Blank, Disk, Extent, Foreign, Swap
+from bsync.layout import BIOS_BOOT, Blank, Disk, Extent, Foreign, Swap
 from bsync.plan.tables import check_boot, decide, present
 from bsync.units import MIB
 
@@ -85,11 +87,11 @@ def test_the_second_copy_takes_as_many_sectors_as_its_entries(
     sector: int, entries: int, tail: int
 ) -> None:
     source = gpt(dos(part(1, 1, 63, ext()), sector=sector), entries)
-    blank = Bare(64 * MIB + tail * sector, sector, Blank())
+    blank = layout.bare(64 * MIB + tail * sector, sector, Blank())
     write = decide(source, blank).write
     assert write is not None
     assert "partitions shrink" not in write.reason
-    write = decide(source, Bare(blank.size - sector, sector, Blank())).write
+    write = decide(source, layout.bare(blank.size - sector, sector, Blank())).write
     assert write is not None
     assert "partitions shrink" in write.reason
 
@@ -109,7 +111,7 @@ def test_other_sectors_are_refused_where_a_table_is_to_be_written() -> None:
     blank = dataclasses.replace(dos(), sector_size=4096)
     with pytest.raises(Refused, match="sectors of 512 bytes, the destination of 4096"):
         decide(source, blank)
-    tiny = dataclasses.replace(dos(), sector_size=4096, size=4 * MIB)
+    tiny = dataclasses.replace(dos(), sector_size=4096, extent=Extent(0, 4 * MIB))
     with pytest.raises(Refused, match="sectors"):
         decide(source, tiny)
     partitioned = dos(part(1, 1, 8), sector=4096)
@@ -123,11 +125,11 @@ def test_a_core_image_is_found_by_its_sector() -> None:
     source = gpt(dos(part(1, 1, 1, Foreign()), part(2, 2, 8, ext()), boot=BOOT))
     grub = dataclasses.replace(source.table.partitions[0], type=BIOS_BOOT)
     parts = (grub, source.table.partitions[1])
-    source = dataclasses.replace(source, table=dataclasses.replace(source.table, partitions=parts))
+    source = builders.having(source, partitions=parts)
     moved = tuple(
         dataclasses.replace(p, extent=Extent(p.extent.start + MIB, p.extent.size)) for p in parts
     )
-    there = dataclasses.replace(source, table=dataclasses.replace(source.table, partitions=moved))
+    there = builders.having(source, partitions=moved)
     with pytest.raises(Refused, match="points to partition 1 by sector"):
         check_boot(source, there, decide(source, there))
     check_boot(source, source, decide(source, source))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from bsync.errors import Refused
 from bsync.filesystems import mark
 from bsync.filesystems.kinds import by_files, kind_of
-from bsync.layout import Blank, Content, Filesystem, Foreign, Swap, describe
+from bsync.layout import Blank, Content, Filesystem, Swap, describe
 from bsync.plan import blocks
 from bsync.plan.notes import behind_notes, raw_notes
 from bsync.plan.relation import Relation, identifies, is_clone, is_raw_clone, relation
@@ -52,7 +52,7 @@ def content_steps(place: Place, source: Content, there: Content, options: Option
             return replace(found, notes=(*found.notes, *more))
         case Swap():
             return _swap(place, source, there)
-        case Foreign() | Blank():
+        case _:
             if not options.raw:
                 raise _unknown(place, source)
             return _raw(place, source, there)

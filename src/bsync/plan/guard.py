@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bsync.errors import Refused
-from bsync.layout import BOOT_CODE, Bare, Disk, Extent, Layout, describe
+from bsync.layout import BOOT_CODE, Disk, Extent, Volume, describe
 from bsync.plan.steps import Disarm, SetTable, Step, WriteBoot, WriteTable
 from bsync.plan.tables import Decision
 from bsync.units import size_text
@@ -29,7 +29,7 @@ class _Owned:
     name: str
 
 
-def check(steps: Iterable[Step], destination: Layout, decision: Decision) -> None:
+def check(steps: Iterable[Step], destination: Volume, decision: Decision) -> None:
     """Raise `Refused` if one of `steps` would write over what is not its own."""
     kept = [*_partitions(destination, decision), *_table(destination, decision)]
     for step in steps:
@@ -51,7 +51,7 @@ def _compare(written: _Owned, other: _Owned) -> None:
     raise Refused(f"{written.name} would overwrite {other.name}", hint)
 
 
-def _partitions(destination: Layout, decision: Decision) -> Iterator[_Owned]:
+def _partitions(destination: Volume, decision: Decision) -> Iterator[_Owned]:
     """Every partition that the destination has in the end."""
     stays = destination.table.partitions if isinstance(destination, Disk) else ()
     for part in stays if decision.write is None else ():
@@ -64,9 +64,9 @@ def _partitions(destination: Layout, decision: Decision) -> Iterator[_Owned]:
                 yield _Owned(extent, number, f"partition {number}")
 
 
-def _table(destination: Layout, decision: Decision) -> Iterator[_Owned]:
+def _table(destination: Volume, decision: Decision) -> Iterator[_Owned]:
     """The table that the destination has in the end, but for its boot code."""
-    if isinstance(destination, Bare) and decision.write is None:
+    if not isinstance(destination, Disk) and decision.write is None:
         return
     for extent in decision.table:
         start = max(extent.start, BOOT_CODE)

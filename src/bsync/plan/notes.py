@@ -34,6 +34,6 @@ def disk_notes(source: Disk, extents: Mapping[int, Extent], steps: Iterable[Step
         found.append(f"partition {dynamic[0]} has type 42: {database}, is not copied")
     moved = any(extents[part.number].start != part.extent.start for part in source.table.partitions)
     moved = moved or any(isinstance(step, CopyFiles) for step in steps)
-    if moved and b"LILO" in source.boot_code[:BOOT_PROGRAM]:
+    if moved and b"LILO" in source.table.boot_code[:BOOT_PROGRAM]:
         found.append("the boot code is LILO, which finds files by block number: run lilo on it")
     return found

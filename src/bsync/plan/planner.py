@@ -11,14 +11,13 @@ from bsync.filesystems import mark
 from bsync.layout import (
     BIOS_BOOT,
     BOOT_PROGRAM,
-    Bare,
     Blank,
     Content,
     Disk,
     Filesystem,
-    Layout,
     Partition,
     Side,
+    Volume,
     describe,
 )
 from bsync.plan import guard
@@ -78,10 +77,10 @@ def make_plan(source: Side, destination: Side, options: Options) -> Plan:
         _check_free(side)
     draft = _Draft()
     match source.layout:
-        case Bare(content=content):
-            _plan_bare(draft, source, destination, content, options)
         case Disk() as disk:
             _plan_disk(draft, disk, destination.layout, options)
+        case Volume(content=content):
+            _plan_bare(draft, source, destination, content, options)
     _check_sectors(draft.steps, source.layout, destination.layout)
     ordered = sorted(draft.steps, key=_phase)
     draft.notes += _room_note(destination, sum(step.cost for step in ordered))
@@ -109,14 +108,13 @@ def _check_free(side: Side) -> None:
 
 def _contents(side: Side) -> list[tuple[str, Content]]:
     """All contents of a side, by the names of their places."""
-    match side.layout:
-        case Bare(content=content):
-            return [("whole device", content)]
-        case Disk(table=table):
-            return [(f"partition {part.number}", part.content) for part in table.filled]
+    return [
+        (f"partition {volume.path[-1]}" if volume.path else "whole device", volume.content)
+        for volume in side.layout.leaves()
+    ]
 
 
-def _check_sectors(steps: list[Step], source: Layout, destination: Layout) -> None:
+def _check_sectors(steps: list[Step], source: Volume, destination: Volume) -> None:
     """Raise `Refused` where a filesystem has smaller blocks than the disk that it is to be
     mounted on has sectors."""
     for step in (step for step in steps if isinstance(step, CopyFiles | CopyBlocks)):
@@ -142,18 +140,16 @@ def _plan_bare(
 ) -> None:
     if isinstance(content, Blank) and not options.raw:
         raise Refused(f"{source.word} holds neither a table nor a filesystem: nothing to clone")
-    there: Content = Blank()
-    match destination.layout:
-        case Bare(content=present_content):
-            there = present_content
-        case Disk() as disk:
-            draft.destroys.append(_whole_table(disk))
+    there = destination.layout.content
+    if isinstance(destination.layout, Disk):
+        draft.destroys.append(_whole_table(destination.layout))
+        there = Blank()
     place = Place(0, source.extent, destination.extent)
     draft.add(content_steps(place, content, there, options))
 
 
-def _plan_disk(draft: _Draft, source: Disk, destination: Layout, options: Options) -> None:
-    if is_disarmed(source.boot_code):
+def _plan_disk(draft: _Draft, source: Disk, destination: Volume, options: Options) -> None:
+    if is_disarmed(source.table.boot_code):
         raise Refused("the source is itself an incomplete clone", "complete it first")
     decision = decide(source, destination)
     check_boot(source, destination, decision)
@@ -184,17 +180,17 @@ def _is_core_image(part: Partition) -> bool:
     return part.type.upper() == BIOS_BOOT
 
 
-def _replaced(destination: Layout, decision: Decision) -> list[str]:
+def _replaced(destination: Volume, decision: Decision) -> list[str]:
     """What a new table takes away: all that does not stay just where it is."""
     match destination:
-        case Bare(content=Blank()):
-            return []
-        case Bare(content=content):
-            return [f"the destination: {describe(content)}, {size_text(destination.size)}"]
         case Disk() as disk:
             kept = set(decision.extents.values())
             lost = [part for part in _occupied(disk) if part.extent not in kept]
             return [f"the destination's {disk.table.kind} table", *map(_lost, lost)]
+        case Volume(content=Blank()):
+            return []
+        case Volume(content=content):
+            return [f"the destination: {describe(content)}, {size_text(destination.size)}"]
 
 
 def _whole_table(disk: Disk) -> str:
@@ -212,20 +208,21 @@ def _lost(part: Partition) -> str:
     return f"partition {part.number}: {describe(part.content)}, {size_text(part.extent.size)}"
 
 
-def _plan_boot(draft: _Draft, source: Disk, destination: Layout, decision: Decision) -> None:
+def _plan_boot(draft: _Draft, source: Disk, destination: Volume, decision: Decision) -> None:
     """The boot code goes in last; a disk that could boot half-written is disarmed first."""
-    there = destination if isinstance(destination, Disk) and not decision.write else None
+    here = source.table
+    there = destination.table if isinstance(destination, Disk) and not decision.write else None
     copies = any(not isinstance(step, WriteTable | SetTable) for step in draft.steps)
-    bootable = any(source.boot_code[:BOOT_PROGRAM])
+    bootable = any(here.boot_code[:BOOT_PROGRAM])
     records = decision.write.records if decision.write else ()
-    same_gap = not source.gap.ranges or (there is not None and there.beside == source.gap.digest)
-    same_code = there.boot_code == source.boot_code if there else bool(records) and not bootable
+    same_gap = not here.gap.ranges or (there is not None and there.beside == here.gap.digest)
+    same_code = there.boot_code == here.boot_code if there else bool(records) and not bootable
     disarmed = there.incomplete if there else bool(records)
     if bootable and copies and not disarmed:
         draft.steps.append(Disarm("until the clone is complete"))
     if same_code and same_gap and not (bootable and copies):
         return
     restores = same_code and same_gap
-    gap = () if same_gap else source.gap.ranges
+    gap = () if same_gap else here.gap.ranges
     reason = "unchanged" if restores else "it differs"
-    draft.steps.append(WriteBoot(source.boot_code, gap, reason, restores))
+    draft.steps.append(WriteBoot(here.boot_code, gap, reason, restores))

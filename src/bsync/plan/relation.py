@@ -7,7 +7,7 @@ from enum import Enum
 
 from bsync.filesystems import mark
 from bsync.filesystems.kinds import kind_of
-from bsync.layout import Blank, Content, Filesystem, Foreign, describe
+from bsync.layout import Blank, Content, Filesystem, Foreign, Table, describe
 
 
 class Relation(Enum):
@@ -42,7 +42,10 @@ def is_clone(source: Content, there: Content) -> bool:
 def is_raw_clone(source: Content, there: Content) -> bool:
     """Whether `there` is a copy of `source` byte by byte, perhaps of an earlier state: of the same
     kind and id, or, where nothing has a name, with the same beginning."""
-    if isinstance(source, Blank) or isinstance(there, Blank) or describe(source) != describe(there):
+    unnamed = (Blank, Table)
+    if isinstance(source, unnamed) or isinstance(there, unnamed):
+        return False
+    if describe(source) != describe(there):
         return False
     if isinstance(source, Foreign) and isinstance(there, Foreign) and not source.kind:
         return source.start == there.start != ""

@@ -15,14 +15,13 @@ from bsync.layout import (
     BOOT_PROGRAM,
     EXTENDED_TYPES,
     SIGNATURE_END,
-    Bare,
     Blank,
     Content,
     Disk,
     Extent,
     Filesystem,
-    Layout,
     Partition,
+    Volume,
 )
 from bsync.plan.fit import Placed, fitted
 from bsync.plan.kept import settings
@@ -44,7 +43,7 @@ class Decision:
     settings: SetTable | None = None
 
 
-def decide(source: Disk, destination: Layout) -> Decision:
+def decide(source: Disk, destination: Volume) -> Decision:
     """Keep the destination's table, copy the source's, or make a fitting one.
 
     Raises `Refused` where none is possible.
@@ -58,17 +57,17 @@ def decide(source: Disk, destination: Layout) -> Decision:
     return _made(source, destination)
 
 
-def present(destination: Layout, extent: Extent) -> Content:
+def present(destination: Volume, extent: Extent) -> Content:
     """What the destination holds in just this extent; blank if no partition of it is there."""
-    if isinstance(destination, Bare):
+    if not isinstance(destination, Disk):
         return Blank()
     found = (part for part in destination.table.filled if part.extent == extent)
     return next((part.content for part in found), Blank())
 
 
-def check_boot(source: Disk, destination: Layout, decision: Decision) -> None:
+def check_boot(source: Disk, destination: Volume, decision: Decision) -> None:
     """Raise `Refused` if the source's boot loader could not work on the destination."""
-    bootable = any(source.boot_code[:BOOT_PROGRAM])
+    bootable = any(source.table.boot_code[:BOOT_PROGRAM])
     if bootable and source.sector_size != destination.sector_size:
         raise _other_sectors(source, destination)
     for part in source.table.filled:
@@ -136,7 +135,7 @@ def _kept(source: Disk, destination: Disk, reason: str) -> Decision:
     )
 
 
-def _copied(source: Disk, destination: Layout) -> Decision:
+def _copied(source: Disk, destination: Volume) -> Decision:
     """The source's table at the source's offsets, byte by byte where it is a DOS table."""
     if source.sector_size != destination.sector_size:
         raise _other_sectors(source, destination)
@@ -152,7 +151,7 @@ def _copied(source: Disk, destination: Layout) -> Decision:
     return Decision(extents, write, reason, table, _extended(source))
 
 
-def _made(source: Disk, destination: Layout) -> Decision:
+def _made(source: Disk, destination: Volume) -> Decision:
     if source.sector_size != destination.sector_size:
         raise _other_sectors(source, destination)
     placed = fitted(source, destination.size)
@@ -174,13 +173,13 @@ def _laid_out(source: Disk, table: gpt.Gpt, placed: Placed, size: int, reason: s
     }
     table = replace(table.with_entries(moved), primary=True)
     (_, entries), *copies = gpt.records(table, size)
-    whole = _disarmed(source, ((0, source.boot_code[:BOOT_CODE] + entries), *copies))
+    whole = _disarmed(source, ((0, source.table.boot_code[:BOOT_CODE] + entries), *copies))
     return Decision(extents, WriteTable("gpt", reason, whole), reason, table.extents(size))
 
 
 def _disarmed(source: Disk, records: gpt.Records) -> gpt.Records:
     """The source's records, but with a boot program that says the clone is incomplete."""
-    if not any(source.boot_code[:BOOT_PROGRAM]):
+    if not any(source.table.boot_code[:BOOT_PROGRAM]):
         return records
     (at, mbr), *others = records
     return ((at, disarmed() + mbr[BOOT_PROGRAM:]), *others)
@@ -194,7 +193,7 @@ def _tail(source: Disk) -> int:
     return source.table.gpt.tail if source.table.gpt else 0
 
 
-def _other_sectors(source: Disk, destination: Layout) -> Refused:
+def _other_sectors(source: Disk, destination: Volume) -> Refused:
     return Refused(
         f"the source has sectors of {source.sector_size} bytes, the destination of "
         f"{destination.sector_size}: its table and boot code count in sectors",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`Device` → `Layout`: what is on it, by the system's own tools.  Changes nothing.
+"""`Device` → `Volume`: what is on it, by the system's own tools.  Changes nothing.
 
 Damage is not an error here: what cannot be relied on is `Foreign` contents, named for what
 is wrong with it, and the plan decides.
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bsync.acquire.block import Device
-from bsync.layout import Bare, Disk, Extent, Foreign, Layout, Side
+from bsync.layout import Content, Disk, Extent, Foreign, Side, Volume, bare
 from bsync.survey.filesystem import content_of, signatures
 from bsync.survey.gap import digest
 from bsync.survey.table import BadTable, disk_of, has_entries
@@ -18,16 +18,17 @@ from bsync.survey.table import BadTable, disk_of, has_entries
 _TABLES = ("dos", "gpt")
 
 
-def survey(device: Device, beside: Layout | None = None) -> Side:
+def survey(device: Device, beside: Volume | None = None) -> Side:
     """What is on `device`, and if it is a disk what stands where the one `beside` has its gap.
     Raises `Unavailable` if it cannot be read at all."""
     layout = _layout(device)
     if isinstance(beside, Disk) and isinstance(layout, Disk):
-        layout = replace(layout, beside=digest(device, beside.gap.ranges))
+        found = digest(device, beside.table.gap.ranges)
+        layout = replace(layout, content=replace(layout.table, beside=found))
     return Side(device.word, device.description, layout, device.room)
 
 
-def _layout(device: Device) -> Layout:
+def _layout(device: Device) -> Volume:
     whole = Extent(0, device.size)
     found = signatures(device, whole)
     kind, table = found.get("TYPE", ""), found.get("PTTYPE", "")
@@ -44,7 +45,7 @@ def _layout(device: Device) -> Layout:
         return _bare(device, Foreign(_headless(device)))
     if table:
         return _bare(device, Foreign(f"a {table} partition table"))
-    return Bare(device.size, device.sector_size, content_of(device, whole, found))
+    return _bare(device, content_of(device, whole, found))
 
 
 def _headless(device: Device) -> str:
@@ -55,5 +56,5 @@ def _headless(device: Device) -> str:
     return "a protective MBR, and no GPT that can be relied on"
 
 
-def _bare(device: Device, content: Foreign) -> Bare:
-    return Bare(device.size, device.sector_size, content)
+def _bare(device: Device, content: Content) -> Volume:
+    return bare(device.size, device.sector_size, content)

@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import re
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -23,6 +24,7 @@ from bsync.layout import (
     BOOT_CODE,
     EXTENDED_TYPES,
     SIGNATURE_END,
+    Blank,
     Disk,
     Extent,
     Partition,
@@ -45,15 +47,9 @@ def disk_of(device: Device) -> Disk:
     """The disk with a DOS or GPT table that `device` holds.  Raises `BadTable`."""
     table = _table(device)
     _check(device, table)
-    boot_code = device.read(0, BOOT_CODE)
-    return Disk(
-        device.size,
-        device.sector_size,
-        table,
-        boot_code,
-        gap_of(device, table),
-        incomplete=is_disarmed(boot_code),
-    )
+    boot_code, gap = device.read(0, BOOT_CODE), gap_of(device, table)
+    table = replace(table, boot_code=boot_code, gap=gap, incomplete=is_disarmed(boot_code))
+    return Disk(Extent(0, device.size), device.sector_size, table)
 
 
 def has_entries(device: Device) -> bool:
@@ -120,16 +116,11 @@ def _partition(device: Device, whole: str, sector: int, row: dict[str, Any]) -> 
     if extent.start < 0 or extent.size <= 0 or extent.end > device.size:
         raise BadTable(f"partition {number} ends beyond the disk")
     kind = str(row["type"]).lower() if len(str(row["type"])) < 3 else str(row["type"])
-    plain = Partition(
-        number, extent, kind, bootable=bool(row.get("bootable")), uuid=row.get("uuid", ""),
-        name=row.get("name", ""), attributes=row.get("attrs", ""),
+    part = Partition(
+        extent, device.sector_size, Blank(), (str(number),), kind, bool(row.get("bootable")),
+        row.get("uuid", ""), row.get("name", ""), row.get("attrs", ""),
     )  # fmt: skip
-    if plain.is_extended:
-        return plain
-    return Partition(
-        number, extent, kind, content_of(device, extent), plain.bootable, plain.uuid,
-        plain.name, plain.attributes,
-    )  # fmt: skip
+    return part if part.is_extended else replace(part, content=content_of(device, extent))
 
 
 def _number(node: str, whole: str) -> int:
