@@ -13,8 +13,10 @@ from bsync.layout import (
     Disk,
     Filesystem,
     Partition,
+    Problem,
     Side,
     Swap,
+    Unsupported,
     Volume,
     describe,
 )
@@ -224,6 +226,8 @@ def _partition_data(part: Partition) -> dict[str, Any]:
 
 def _content_data(content: Content) -> dict[str, Any]:
     data: dict[str, Any] = {"kind": describe(content)}
+    if isinstance(content, Unsupported) and content.problem is not Problem.NONE:
+        data |= {"type": content.type, "problem": content.problem.name.lower()}
     if isinstance(content, Filesystem | Swap):
         data = {"kind": "swap" if isinstance(content, Swap) else content.kind}
         data |= {"uuid": content.uuid, "label": content.label}

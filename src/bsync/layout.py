@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 from bsync.extent import Extent as Extent
@@ -31,16 +32,39 @@ class Blank:
     begun: bool = False
 
 
+class Problem(Enum):
+    """Why bsync does not know contents that something names; `{}` are the details."""
+
+    NONE = "{type}"  # it is of a kind that is not supported
+    DAMAGED = "{type} with a {0}"
+    CUT_SHORT = "{type} cut short ({0} bytes in {1})"
+    OLD = "{type} of version {0}"
+    OTHER_BYTE_ORDER = "{type} of a machine with the other byte order"
+    AMBIGUOUS = "signatures of several kinds"
+    TABLE = "{type} partition table"  # of a kind that is not read, or where none is
+    TABLE_TOO = "both {type} and a {0} partition table"
+    TABLE_DAMAGED = "a damaged {type} partition table ({0})"
+    TABLE_MISSING = "a protective MBR, and no GPT that can be relied on"
+    OTHER_SECTORS = "a GPT for sectors of {0} bytes (see losetup --sector-size)"
+
+
 @dataclass(frozen=True)
-class Foreign:
+class Unsupported:
     """Contents that bsync does not synchronise: named where known, otherwise unknown."""
 
-    kind: str = ""
+    type: str = ""  # as blkid calls it
     uuid: str = ""
     label: str = ""
+    problem: Problem = Problem.NONE
+    details: tuple[str | int, ...] = ()  # of the problem
     start: str = ""  # a digest of how it begins, if not with zeroes alone
     at_end: bool = False  # what names it stands at the end of its place
     lies_at: int | None = None  # bytes on the disk where it says that it begins, if it says so
+
+    @property
+    def unknown(self) -> bool:
+        """Whether nothing names it."""
+        return not self.type and self.problem is Problem.NONE
 
 
 class Facts(Protocol):
@@ -214,7 +238,7 @@ class Disk(Volume):
         return self.content
 
 
-Content = Blank | Foreign | Filesystem | Swap | Table
+Content = Blank | Unsupported | Filesystem | Swap | Table
 
 
 def bare(size: int, sector_size: int, content: Content) -> Volume:
@@ -243,8 +267,8 @@ def describe(content: Content) -> str:
             return "an incomplete clone"
         case Blank():
             return "nothing"
-        case Foreign(kind=kind):
-            return kind or "unknown data"
+        case Unsupported(type=type_, problem=problem, details=details):
+            return problem.value.format(*details, type=type_) or "unknown data"
         case Table(kind=kind):
             return f"{kind} partition table"
         case Filesystem(kind=kind):

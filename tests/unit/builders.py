@@ -27,11 +27,11 @@ from bsync.layout import (
     Disk,
     Extent,
     Filesystem,
-    Foreign,
     Gap,
     Partition,
     Side,
     Swap,
+    Unsupported,
     Volume,
 )
 from bsync.layout import Table as Table
@@ -280,7 +280,8 @@ def contents(most: int, *, sound: bool = False) -> st.SearchStrategy[Content]:
         old = st.integers(0, most).map(lambda used: reiser(max(most, 2 * MIB), used))
         return st.one_of(good, good, old, _some_mapped(most), st.just(Swap(UUID, "swap")))
     swap = st.builds(Swap, st.sampled_from((UUID, OTHER)), st.text(max_size=4), st.booleans())
-    foreign = st.sampled_from((Foreign(), Foreign("ntfs", "1-2"), Foreign("LVM2_member", "x")))
+    named = (Unsupported("ntfs", "1-2"), Unsupported("LVM2_member", "x"))
+    foreign = st.sampled_from((Unsupported(), *named))
     blank: st.SearchStrategy[Content] = st.just(Blank())
     ext = _some_ext(most)
     return st.one_of(blank, foreign, swap, ext, ext, _some_reiser(most), _some_mapped(most))
@@ -323,7 +324,7 @@ def tables(draw: st.DrawFn) -> tuple[Side, Side]:
     places: list[int] = draw(st.permutations(range(len(ours))))
     there = [part(number, 1 + 9 * at, 9) for number, at in enumerate(places, 1)]
     first = draw(st.integers(1, 40))
-    here = [part(n, first + size * at, size, Foreign("ntfs")) for at, n in enumerate(wanted)]
+    here = [part(n, first + size * at, size, Unsupported("ntfs")) for at, n in enumerate(wanted)]
     source = having(
         dos(*here),
         gap=Gap((Extent(17 * KIB, draw(st.integers(1, first * 1000)) * KIB),), "gap")

@@ -12,7 +12,7 @@ import pytest
 from bsync.errors import Refused
 from bsync.filesystems.ext import make
 from bsync.filesystems.ext.superblock import Ext
-from bsync.layout import Blank, Content, Extent, Filesystem, Foreign, Swap
+from bsync.layout import Blank, Content, Extent, Filesystem, Swap, Unsupported
 from bsync.plan.contents import Steps, content_steps
 from bsync.plan.steps import (
     CompleteBlocks,
@@ -70,8 +70,8 @@ def test_what_is_nobodys_loss_is_overwritten_unasked(there: Content) -> None:
 @pytest.mark.parametrize(
     "there",
     [
-        Foreign(),
-        Foreign("ntfs"),
+        Unsupported(),
+        Unsupported("ntfs"),
         Swap("x", "y", hibernated=True),
         builders.ext(uuid=builders.OTHER),
         Ext("ext3", builders.superblock()),
@@ -183,7 +183,7 @@ def test_other_features_of_a_mirror_are_said() -> None:
 def test_a_source_that_would_not_be_mirrored_is_refused(
     changes: dict[str, object], said: str
 ) -> None:
-    for there in (Blank(), builders.ext(), Foreign("ntfs")):
+    for there in (Blank(), builders.ext(), Unsupported("ntfs")):
         assert said in refusal(builders.ext(**changes), there)
 
 
@@ -245,7 +245,7 @@ def test_too_little_for_swap() -> None:
 
 @pytest.mark.parametrize(
     ("content", "named"),
-    [(Foreign("ntfs"), "ntfs"), (Foreign(), "no known"), (Blank(), "no known")],
+    [(Unsupported("ntfs"), "ntfs"), (Unsupported(), "no known"), (Blank(), "no known")],
 )
 def test_unknown_contents_are_refused_by_name(content: Content, named: str) -> None:
     said = refusal(content, Blank())
@@ -254,13 +254,13 @@ def test_unknown_contents_are_refused_by_name(content: Content, named: str) -> N
 
 
 def test_raw_contents_are_copied_on_demand() -> None:
-    steps = planned(Foreign("ntfs", "1"), Foreign("exfat", "2"), options=Options(raw=True))
+    steps = planned(Unsupported("ntfs", "1"), Unsupported("exfat", "2"), options=Options(raw=True))
     assert kinds(steps) == [CopyRaw]
     assert steps.steps[0].cost == SIZE
     assert steps.destroys
-    again = planned(Foreign("ntfs", "1"), Foreign("ntfs", "1"), options=Options(raw=True))
+    again = planned(Unsupported("ntfs", "1"), Unsupported("ntfs", "1"), options=Options(raw=True))
     assert not again.destroys, "a mirror already"
-    unnamed = planned(Foreign("ntfs"), Foreign("ntfs"), options=Options(raw=True))
+    unnamed = planned(Unsupported("ntfs"), Unsupported("ntfs"), options=Options(raw=True))
     assert unnamed.destroys, "without a UUID nobody knows"
 
 
@@ -299,11 +299,11 @@ def test_a_fat_says_where_it_begins() -> None:
 
 
 def test_raw_needs_all_the_room() -> None:
-    assert "raw copy needs" in refusal(Foreign("ntfs"), Blank(), SIZE - 512, Options(raw=True))
-    assert kinds(planned(Foreign("ntfs"), Blank(), size=SIZE + 512, options=Options(raw=True)))
+    assert "raw copy needs" in refusal(Unsupported("ntfs"), Blank(), SIZE - 512, Options(raw=True))
+    assert kinds(planned(Unsupported("ntfs"), Blank(), size=SIZE + 512, options=Options(raw=True)))
 
 
 def test_the_raw_engine_takes_everything() -> None:
     raw = Options(engine="raw")
-    for content in (builders.ext(state=0), SWAP, Foreign("ntfs"), Blank()):
+    for content in (builders.ext(state=0), SWAP, Unsupported("ntfs"), Blank()):
         assert kinds(planned(content, Blank(), options=raw)) == [CopyRaw]

@@ -17,7 +17,7 @@ from bsync import layout
 from bsync.bootcode import disarmed
 from bsync.errors import Refused
 from bsync.explain import layout_text, plan_data, plan_text, side_data, title
-from bsync.layout import BIOS_BOOT, BOOT_PROGRAM, Blank, Disk, Foreign, Side, Swap
+from bsync.layout import BIOS_BOOT, BOOT_PROGRAM, Blank, Disk, Side, Swap, Unsupported
 from bsync.plan import Options, Plan, Step, make_plan
 from bsync.plan.steps import (
     CompleteBlocks,
@@ -216,7 +216,7 @@ def test_an_incomplete_clone_is_no_source() -> None:
 
 
 def test_a_filesystem_over_a_table_says_what_it_destroys() -> None:
-    table = dos(part(1, 1, 8, Foreign("ntfs")), part(2, 9, 8, Swap("u", "")))
+    table = dos(part(1, 1, 8, Unsupported("ntfs")), part(2, 9, 8, Swap("u", "")))
     (said,) = planned(bare(ext()), side(table)).destroys
     assert "dos table with 2 partitions" in said
     assert "ntfs" in said
@@ -225,7 +225,7 @@ def test_a_filesystem_over_a_table_says_what_it_destroys() -> None:
 def test_partitions_that_stay_in_place_are_not_lost() -> None:
     """A new table over an old one: what is at the same extent is judged by its contents."""
     source = side(dos(part(1, 1, 64, ext()), part(2, 65, 8, Swap("u", ""))))
-    there = side(dos(part(1, 1, 64, ext()), part(3, 80, 8, Foreign("ntfs"))))
+    there = side(dos(part(1, 1, 64, ext()), part(3, 80, 8, Unsupported("ntfs"))))
     plan = planned(source, there)
     assert any(isinstance(step, MarkBlocks) for step in plan.steps), "the mirror is used"
     assert plan.destroys == ("the destination's dos table", "partition 3: ntfs, 8 MiB")
@@ -254,7 +254,7 @@ def test_what_follows_the_boot_loader_is_the_destinations_own() -> None:
 
 def test_a_core_image_over_another_needs_no_answer() -> None:
     """The second run of a disk that boots from a BIOS boot partition asks nothing."""
-    core = dataclasses.replace(part(1, 1, 1, Foreign()), type=BIOS_BOOT)
+    core = dataclasses.replace(part(1, 1, 1, Unsupported()), type=BIOS_BOOT)
     source = side(dos(core, part(2, 2, 64, ext())))
     plan = planned(source, source)
     assert places(plan, CopyRaw) == [1]
@@ -279,7 +279,7 @@ def test_labels_cannot_forge_a_plan() -> None:
 
 
 def test_blank_partitions_are_nobodys_loss() -> None:
-    there = side(dos(part(1, 1, 32), part(2, 40, 32, Foreign("ntfs"))))
+    there = side(dos(part(1, 1, 32), part(2, 40, 32, Unsupported("ntfs"))))
     for source in (side(dos(part(3, 1, 128, ext()))), bare(ext())):
         said = "\n".join(make_plan(source, there, Options()).destroys)
         assert "dos table" in said

@@ -12,7 +12,7 @@ from builders import bare, dos, ext, gpt, part
 from bsync import layout
 from bsync.bootcode import is_disarmed
 from bsync.errors import Refused
-from bsync.layout import BIOS_BOOT, Blank, Disk, Extent, Foreign, Swap
+from bsync.layout import BIOS_BOOT, Blank, Disk, Extent, Swap, Unsupported
 from bsync.plan.tables import check_boot, decide, present
 from bsync.units import MIB
 
@@ -122,7 +122,7 @@ def test_other_sectors_are_refused_where_a_table_is_to_be_written() -> None:
 
 
 def test_a_core_image_is_found_by_its_sector() -> None:
-    source = gpt(dos(part(1, 1, 1, Foreign()), part(2, 2, 8, ext()), boot=BOOT))
+    source = gpt(dos(part(1, 1, 1, Unsupported()), part(2, 2, 8, ext()), boot=BOOT))
     grub = dataclasses.replace(source.table.partitions[0], type=BIOS_BOOT)
     parts = (grub, source.table.partitions[1])
     source = builders.having(source, partitions=parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 
-from bsync.layout import PAGE, Swap
+from bsync.layout import PAGE, Problem, Swap
 
 PAGES = tuple(PAGE << power for power in range(5))  # bytes; the last of them is 64 KiB
 MAGIC = (b"SWAPSPACE2", b"S1SUSPEND\0", b"S2SUSPEND\0")  # 10 bytes at the end of the first page
@@ -23,17 +23,17 @@ def page_size(start: bytes) -> int:
     return next(found, PAGE)
 
 
-def unmakeable(start: bytes) -> str:
-    """What a swap area that begins so is, if mkswap cannot make one like it; else empty.
+def unmakeable(start: bytes) -> tuple[Problem, tuple[int, ...]] | None:
+    """What a swap area that begins so is, if mkswap cannot make one like it.
 
     Format: the same; the version, at byte 1024, is in the order of the machine that made it.
     """
     if any(start[size - 10 : size] == _OLD_MAGIC for size in PAGES):
-        return "swap of version 0"
+        return Problem.OLD, (0,)
     version = start[_VERSION : _VERSION + 4]
     if version == struct.pack("=I", 1)[::-1]:
-        return "swap of a machine with the other byte order"
-    return ""
+        return Problem.OTHER_BYTE_ORDER, ()
+    return None
 
 
 def mkswap_arguments(source: Swap, device: str) -> list[str]:

@@ -7,7 +7,7 @@ from enum import Enum
 
 from bsync.filesystems import mark
 from bsync.filesystems.kinds import kind_of
-from bsync.layout import Blank, Content, Filesystem, Foreign, Table, describe
+from bsync.layout import Blank, Content, Filesystem, Table, Unsupported, describe
 
 
 class Relation(Enum):
@@ -47,7 +47,7 @@ def is_raw_clone(source: Content, there: Content) -> bool:
         return False
     if describe(source) != describe(there):
         return False
-    if isinstance(source, Foreign) and isinstance(there, Foreign) and not source.kind:
+    if isinstance(source, Unsupported) and isinstance(there, Unsupported) and source.unknown:
         return source.start == there.start != ""
     return source.uuid == there.uuid and identifies(source.uuid)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """`Device` → `Volume`: what is on it, by the system's own tools.  Changes nothing.
 
-Damage is not an error here: what cannot be relied on is `Foreign` contents, named for what
+Damage is not an error here: what cannot be relied on is `Unsupported` contents, named for what
 is wrong with it, and the plan decides.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bsync.acquire.block import Device
-from bsync.layout import Content, Disk, Extent, Foreign, Side, Volume, bare
+from bsync.layout import Content, Disk, Extent, Problem, Side, Unsupported, Volume, bare
 from bsync.survey.filesystem import content_of, signatures
 from bsync.survey.gap import digest
 from bsync.survey.table import BadTable, disk_of, has_entries
@@ -35,25 +35,27 @@ def _layout(device: Device) -> Volume:
     if table == "dos" and kind and not has_entries(device):
         table = ""  # the boot sector of a filesystem ends like an MBR
     if table and kind:
-        return _bare(device, Foreign(f"both {kind} and a {table} partition table"))
+        return _bare(device, Unsupported(kind, problem=Problem.TABLE_TOO, details=(table,)))
     if table in _TABLES:
         try:
             return disk_of(device)
         except BadTable as error:
-            return _bare(device, Foreign(f"a damaged {table} partition table ({error})"))
+            return _bare(
+                device, Unsupported(table, problem=Problem.TABLE_DAMAGED, details=(str(error),))
+            )
     if table == "PMBR":
-        return _bare(device, Foreign(_headless(device)))
+        return _bare(device, _headless(device))
     if table:
-        return _bare(device, Foreign(f"a {table} partition table"))
+        return _bare(device, Unsupported(table, problem=Problem.TABLE))
     return _bare(device, content_of(device, whole, found))
 
 
-def _headless(device: Device) -> str:
+def _headless(device: Device) -> Unsupported:
     """What a protective MBR without a GPT at its place may be."""
     for sector in (512, 4096):
         if sector != device.sector_size and device.read(sector, 8) == b"EFI PART":
-            return f"a GPT for sectors of {sector} bytes (see losetup --sector-size)"
-    return "a protective MBR, and no GPT that can be relied on"
+            return Unsupported("gpt", problem=Problem.OTHER_SECTORS, details=(sector,))
+    return Unsupported("gpt", problem=Problem.TABLE_MISSING)
 
 
 def _bare(device: Device, content: Content) -> Volume:

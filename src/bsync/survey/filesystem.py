@@ -13,11 +13,12 @@ from bsync.filesystems import mark
 from bsync.filesystems.kind import BadSuperblock, Kind
 from bsync.filesystems.kinds import kind_named
 from bsync.filesystems.swap import HIBERNATED, PAGES, page_size, unmakeable
-from bsync.layout import Blank, Content, Extent, Filesystem, Foreign, Swap
+from bsync.layout import Blank, Content, Extent, Filesystem, Problem, Swap, Unsupported
 from bsync.run import run
 from bsync.unfinished import SECTOR, is_begun
 from bsync.units import KIB, MIB
 
+_SEVERAL = "several"  # what is given as a type where there are signatures of several kinds
 _NOTHING, _AMBIVALENT = 2, 8  # exit statuses of blkid --probe
 _BEHIND = 64 * KIB  # bytes; less than that behind a filesystem is only rounding
 _END = 128 * KIB  # bytes at the end in which members of RAIDs have superblocks
@@ -49,7 +50,7 @@ def signatures(device: Device, extent: Extent) -> dict[str, str]:
     if failed and result.status == _NOTHING:
         raise Unavailable(f"{device.word} cannot be read: {failed[1]}", _FAILING)
     if result.status == _AMBIVALENT:
-        return {"TYPE": "signatures of several kinds"}
+        return {"TYPE": _SEVERAL}
     lines = (line.partition("=") for line in result.output.split("\n"))
     return {_NAMES[key]: _decoded(value) for key, _, value in lines if key in _NAMES}
 
@@ -66,7 +67,7 @@ def content_of(device: Device, extent: Extent, found: dict[str, str] | None = No
         return _unnamed(device, extent)
     content = _named(device, extent, signatures(device, extent) if found is None else found)
     nobodys = isinstance(content, Filesystem) and mark.is_marked(content)
-    nobodys = nobodys or (isinstance(content, Foreign) and not content.kind)
+    nobodys = nobodys or (isinstance(content, Unsupported) and content.unknown)
     if nobodys and is_begun(device.read(extent.start, len(SECTOR))):
         return Blank(begun=True)
     return content
@@ -79,16 +80,19 @@ def _named(device: Device, extent: Extent, found: dict[str, str]) -> Content:
         return _filesystem(device, extent, kind, answering)
     if kind in ("swap", HIBERNATED):
         start = device.read(extent.start, min(PAGES[-1], extent.size))
-        if strange := unmakeable(start):
-            return Foreign(strange, uuid, label, _start(device, extent))
+        if problem := unmakeable(start):
+            return Unsupported("swap", uuid, label, *problem, start=_start(device, extent))
         return Swap(uuid, label, kind == HIBERNATED, page_size(start))
-    if kind or "PTTYPE" in found:
-        kind = kind or f"{found['PTTYPE']} partition table"
-        return _foreign(device, extent, kind, uuid, label)
+    if kind == _SEVERAL:
+        return Unsupported(problem=Problem.AMBIGUOUS, start=_start(device, extent))
+    if kind:
+        return _unsupported(device, extent, kind, uuid, label)
+    if table := found.get("PTTYPE"):
+        return Unsupported(table, uuid, label, Problem.TABLE, start=_start(device, extent))
     return _unnamed(device, extent)
 
 
-def _foreign(device: Device, extent: Extent, kind: str, uuid: str, label: str) -> Foreign:
+def _unsupported(device: Device, extent: Extent, kind: str, uuid: str, label: str) -> Unsupported:
     at_end, lies_at = False, None
     if kind.endswith("raid_member") and extent.size > 2 * _END:
         rest = Extent(extent.start, extent.size - _END)
@@ -97,18 +101,20 @@ def _foreign(device: Device, extent: Extent, kind: str, uuid: str, label: str) -
         at, size = _HIDDEN[kind]
         hidden = int.from_bytes(device.read(extent.start + at, size), "little")
         lies_at = hidden * device.sector_size
-    return Foreign(kind, uuid, label, _start(device, extent), at_end=at_end, lies_at=lies_at)
+    return Unsupported(
+        kind, uuid, label, start=_start(device, extent), at_end=at_end, lies_at=lies_at
+    )
 
 
 def _filesystem(
     device: Device, extent: Extent, name: str, kind: Kind[Filesystem]
-) -> Filesystem | Foreign:
+) -> Filesystem | Unsupported:
     try:
         found = kind.read(name, device.read(extent.start, kind.reach))
     except BadSuperblock as error:
-        return Foreign(f"{name} with a {error}")
+        return Unsupported(name, problem=Problem.DAMAGED, details=(str(error),))
     if found.size > extent.size:
-        return Foreign(f"{name} cut short ({found.size} bytes in {extent.size})")
+        return Unsupported(name, problem=Problem.CUT_SHORT, details=(found.size, extent.size))
     found = kind.look(found, lambda at, size: device.read(extent.start + at, size))
     rest = min(_BEHIND, extent.size - found.size)
     behind = rest == _BEHIND and any(device.read(extent.start + found.size, rest))
@@ -121,7 +127,7 @@ def _unnamed(device: Device, extent: Extent) -> Content:
     ends = (extent.start, extent.end - size)
     if all(device.read(at, size) == bytes(size) for at in ends):
         return Blank()
-    return Foreign(start=_start(device, extent))
+    return Unsupported(start=_start(device, extent))
 
 
 def _start(device: Device, extent: Extent) -> str:
