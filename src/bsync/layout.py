@@ -100,6 +100,7 @@ class Filesystem:
     behind: bool = False  # something stands behind its last block, in its partition
     elsewhere: bool = False  # another machine has it mounted, as its sign of life (mmp) says
     unmapped: str = ""  # why its blocks in use are not known for certain; goes on "since …"
+    lies_at: int | None = None  # bytes on the disk where it says that it begins, if it says so
 
     @property
     def uuid(self) -> str:

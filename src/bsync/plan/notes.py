@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from bsync.layout import BOOT_PROGRAM, Content, Disk, Extent, Filesystem, Unsupported
+from bsync.layout import BOOT_PROGRAM, Content, Disk, Extent, Filesystem, Unsupported, describe
 from bsync.plan.steps import CopyFiles, Place, Step
 
 _LDM = "42"  # the DOS type of a dynamic disk of Windows
@@ -14,8 +14,9 @@ _LDM = "42"  # the DOS type of a dynamic disk of Windows
 def raw_notes(place: Place, source: Content) -> tuple[str, ...]:
     """What does not hold any longer in contents that are copied as they are, elsewhere."""
     moved = place.source.start != place.destination.start
-    if isinstance(source, Unsupported) and source.lies_at == place.source.start and moved:
-        what = f"the boot sector of its {source.type} says where it is on the disk (hidden sectors)"
+    says = isinstance(source, Unsupported | Filesystem) and source.lies_at == place.source.start
+    if says and moved:
+        what = f"the boot sector of its {describe(source)} says where it is on the disk (hidden sectors)"
         return (f"{place.name}: {what}; it is elsewhere on the clone, and may not boot there",)
     return ()
 

@@ -13,7 +13,8 @@ from bsync.filesystems.kind import Kind, much_lost
 
 def read(name: str, data: bytes) -> Fat:
     """See `Kind`."""
-    return Fat(name, superblock.parse(data))
+    sb = superblock.parse(data)
+    return Fat(name, sb, lies_at=None if sb.hidden is None else sb.hidden * sb.sector_size)
 
 
 def look(found: Fat, read: Read) -> Fat:
