@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bsync.acquire.block import Device
+from bsync.acquire.span import Span
 from bsync.acquire.tree import NEVER, Tree, found_at, loop_over, mounted_tree, overwrite_start
 from bsync.bootcode import disarmed
 from bsync.engines import copiers, files, growing, raw
@@ -36,6 +37,7 @@ from bsync.plan.steps import (
     MakeSwap,
     MarkBlocks,
     MarkFilesystem,
+    Place,
     Plan,
     SetTable,
     Step,
@@ -64,6 +66,10 @@ class Context:
     trees: dict[int, Tree]  # the source's filesystems, mounted, by partition number
     copiers: dict[int, Copier]  # those that go by blocks, the same
 
+    def spans(self, place: Place) -> tuple[Span, Span]:
+        """A place on the source, and on the destination."""
+        return Span(self.source, place.source), Span(self.destination, place.destination)
+
 
 def execute(
     plan: Plan, source: Device, destination: Device, ledger: Ledger, emit: Emit
@@ -88,14 +94,15 @@ def execute(
 def _prepare(step: Step, context: Context, stack: contextlib.ExitStack) -> None:
     """Open what a step reads from."""
     if isinstance(step, CopyFiles):
-        copiers.check_source(context.source, step.place.source, step.source)
+        here, _ = context.spans(step.place)
+        copiers.check_source(here, step.source)
         tree = mounted_tree(
-            context.ledger, context.source, step.place.source, step.source, writable=False,
+            context.ledger, here, step.source, writable=False,
             since=NEVER if step.since is None else step.since,
         )  # fmt: skip
         context.trees[step.place.number] = stack.enter_context(tree)
     if isinstance(step, CopyBlocks):
-        opening = copiers.opened(step, context.source, context.destination)
+        opening = copiers.opened(step, *context.spans(step.place))
         context.copiers[step.place.number] = stack.enter_context(opening)
 
 
@@ -152,7 +159,7 @@ def _make(step: MakeFilesystem | MarkFilesystem | GrowExt | MakeSwap, context: C
 
 
 def _target(context: Context, extent: Extent) -> contextlib.AbstractContextManager[str]:
-    return loop_over(context.ledger, context.destination, extent, writable=True)
+    return loop_over(context.ledger, Span(context.destination, extent), writable=True)
 
 
 def _wipe(device: str) -> None:
@@ -190,7 +197,7 @@ def _write_boot(step: Disarm | WriteBoot, context: Context) -> None:
         context.destination.flush()
         return
     for extent in step.gap:
-        raw.update(context.source, context.destination, extent)
+        raw.update(Span(context.source, extent), Span(context.destination, extent))
     context.destination.flush()
     context.destination.write(0, step.boot_code)
     context.destination.flush()
@@ -308,9 +315,7 @@ def _check(step: CompleteFilesystem, context: Context) -> None:
 
 def _copy_files(step: CopyFiles, context: Context, advance: Advance) -> tuple[Transfer, str]:
     tree, place = context.trees[step.place.number], step.place
-    with mounted_tree(
-        context.ledger, context.destination, place.destination, step.source, writable=True
-    ) as there:
+    with mounted_tree(context.ledger, context.spans(place)[1], step.source, writable=True) as there:
         done = files.mirror(tree, there, advance, checksum=step.checksum)
     return done, _said(done)
 
@@ -359,7 +364,11 @@ def _complete_blocks(step: CompleteBlocks, context: Context) -> str:
         return "nothing differs"
     if not isinstance(copier, engine.Copier):
         copier.complete()
-        return growing.grow(step, context.destination, context.ledger) if step.grow else "done"
+        return (
+            growing.grow(step, context.spans(step.place)[1], context.ledger)
+            if step.grow
+            else "done"
+        )
     if not step.grow:
         copier.complete()
         return "done"
@@ -377,9 +386,8 @@ def _complete_blocks(step: CompleteBlocks, context: Context) -> str:
 
 
 def _copy_raw(step: CopyRaw, context: Context, advance: Advance) -> tuple[Transfer, str]:
-    here, there = step.place.source, step.place.destination
     if step.fresh:
-        with _target(context, there) as device:
+        with _target(context, step.place.destination) as device:
             _wipe(device)
-    written = raw.copy(context.source, here, context.destination, there, advance)
+    written = raw.copy(*context.spans(step.place), advance)
     return Transfer(transferred=written), f"{size_text(written)} transferred"

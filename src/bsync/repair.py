@@ -8,6 +8,7 @@ journals are as a power cut would leave them.
 from __future__ import annotations
 
 from bsync.acquire.block import Device
+from bsync.acquire.span import Span
 from bsync.acquire.tree import loop_over
 from bsync.errors import Unavailable
 from bsync.filesystems.kinds import by_files, kind_of
@@ -24,18 +25,18 @@ def settle(side: Side, device: Device, ledger: Ledger) -> bool:
     Raises `Unavailable` where that is not enough.
     """
     waiting = [
-        (extent, content)
+        (Span(device, extent), content)
         for extent, content in _filesystems(side)
         if content.elsewhere or not content.clean
     ]
-    for extent, content in waiting:
-        with loop_over(ledger, device, extent, writable=True) as path:
+    for span, content in waiting:
+        with loop_over(ledger, span, writable=True) as path:
             run(*by_files(content).repairing(path), ok=(0, 1), failure=Unavailable)
-        _distrust(device, extent, content)
+        _distrust(span, content)
     return bool(waiting)
 
 
-def _distrust(device: Device, extent: Extent, content: Filesystem) -> None:
+def _distrust(span: Span, content: Filesystem) -> None:
     """Say in the superblock, which the mirror gets, that it was written a day earlier.
 
     In a copy of a filesystem at work, times may be newer than the contents that they tell of:
@@ -45,9 +46,8 @@ def _distrust(device: Device, extent: Extent, content: Filesystem) -> None:
     kind = kind_of(content)
     if kind.backdated is None:
         return
-    beginning = device.read(extent.start, kind.reach)
-    device.write(extent.start, kind.backdated(beginning, _UNTIMELY))
-    device.flush()
+    span.write(0, kind.backdated(span.read(0, kind.reach), _UNTIMELY))
+    span.flush()
 
 
 def _filesystems(side: Side) -> list[tuple[Extent, Filesystem]]:

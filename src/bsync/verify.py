@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 from bsync.acquire.block import Device
+from bsync.acquire.span import Span
 from bsync.acquire.tree import loop_over, mounted_tree
 from bsync.engines import copiers, files, raw
 from bsync.errors import CopyFailed
@@ -19,7 +20,6 @@ from bsync.filesystems.kinds import by_files, kind_of
 from bsync.layout import (
     Content,
     Disk,
-    Extent,
     Filesystem,
     Side,
     Swap,
@@ -32,6 +32,7 @@ from bsync.plan.steps import Place
 from bsync.run import run
 
 Pair = tuple[Place, Content, Content]
+Spans = tuple[Span, Span]  # the source, and its place on the destination
 
 
 def promised(source: Side, destination: Side) -> list[str]:
@@ -52,16 +53,17 @@ def contents(
     for place, here, there in pairs(source, destination):
         if isinstance(here, Swap) or (isinstance(there, Filesystem) and mark.is_marked(there)):
             continue  # `promised` has said all that there is to say
+        spans = (Span(devices[0], place.source), Span(devices[1], place.destination))
         if isinstance(here, Filesystem) and isinstance(there, Filesystem):
-            alike = None if trees else copiers.same_blocks(place, here, there, devices)
+            alike = None if trees else copiers.same_blocks(place, here, there, spans)
             if alike is False and kind_of(here).files is None:
                 found = ["its blocks in use differ"]
             else:
-                found = [] if alike else _filesystems(place, here, there, devices, ledger)
+                found = [] if alike else _filesystems(here, there, spans, ledger)
             if alike is False and not found:
                 found = ["its files are the same, but not all of its blocks (metadata)"]
         else:
-            found = _bytes(place, devices)
+            found = _bytes(spans)
         yield from (f"{place.name}: {what}" for what in found)
 
 
@@ -129,7 +131,7 @@ def _unlike(here: Filesystem, there: Filesystem) -> list[str]:
         ("tuning", kind_of(here).tuning(here), kind_of(there).tuning(there)),
     )
     found = [f"its {name} differs" for name, one, other in facts if one != other]
-    if _is_raw_copy(here, there):
+    if _is_raw_copy(here, there) or kind_of(here).files is None:
         return found
     if not here.clean:
         found.append("the source's filesystem is not clean, its files were not compared")
@@ -145,42 +147,28 @@ def _is_raw_copy(here: Filesystem, there: Filesystem) -> bool:
     return unreadable and here.superblock == there.superblock
 
 
-def _filesystems(
-    place: Place,
-    here: Filesystem,
-    there: Filesystem,
-    devices: tuple[Device, Device],
-    ledger: Ledger,
-) -> list[str]:
+def _filesystems(here: Filesystem, there: Filesystem, spans: Spans, ledger: Ledger) -> list[str]:
     if _is_raw_copy(here, there):
-        return _bytes(place, devices)
+        return _bytes(spans)
     if not (here.clean and there.clean):
         return []
-    return _trees(place, here, there, devices, ledger)
+    return _trees(here, there, spans, ledger)
 
 
-def _trees(
-    place: Place,
-    here: Filesystem,
-    there: Filesystem,
-    devices: tuple[Device, Device],
-    ledger: Ledger,
-) -> list[str]:
-    if damage := _damage(place, there, devices[1], ledger):
+def _trees(here: Filesystem, there: Filesystem, spans: Spans, ledger: Ledger) -> list[str]:
+    if damage := _damage(there, spans[1], ledger):
         return damage  # it may not even be mounted
     with ExitStack() as stack:
         source, destination = (
-            stack.enter_context(mounted_tree(ledger, device, extent, content, writable=False))
-            for device, extent, content in zip(
-                devices, (place.source, place.destination), (here, there), strict=True
-            )
+            stack.enter_context(mounted_tree(ledger, span, content, writable=False))
+            for span, content in zip(spans, (here, there), strict=True)
         )
         return files.differences(source, destination)
 
 
-def _damage(place: Place, there: Filesystem, device: Device, ledger: Ledger) -> list[str]:
+def _damage(there: Filesystem, span: Span, ledger: Ledger) -> list[str]:
     """What its own tool finds wrong with a filesystem that was made by its files."""
-    with loop_over(ledger, device, place.destination, writable=False) as path:
+    with loop_over(ledger, span, writable=False) as path:
         try:
             if command := by_files(there).checking(path):
                 run(*command)
@@ -189,9 +177,8 @@ def _damage(place: Place, there: Filesystem, device: Device, ledger: Ledger) -> 
     return []
 
 
-def _bytes(place: Place, devices: tuple[Device, Device]) -> list[str]:
-    size = min(place.source.size, place.destination.size)
-    here, there = (Extent(extent.start, size) for extent in (place.source, place.destination))
-    if place.destination.size < place.source.size:
+def _bytes(spans: Spans) -> list[str]:
+    here, there = spans
+    if there.size < here.size:
         return ["is smaller than the source's"]
-    return [] if raw.same(devices[0], here, devices[1], there) else ["its bytes differ"]
+    return [] if raw.same(here, there) else ["its bytes differ"]

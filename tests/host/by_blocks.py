@@ -10,10 +10,10 @@ from pathlib import Path
 from lab import Lab, call
 
 from bsync.acquire import block
+from bsync.acquire.span import whole
 from bsync.engines.blocks import engine, pair
 from bsync.engines.blocks.engine import Copier
 from bsync.engines.rsync import Transfer
-from bsync.layout import Extent
 from bsync.locate import DevicePath
 from bsync.plan.steps import Way
 
@@ -33,7 +33,7 @@ def copied(source: Path, target: Path, way: Way = Way.CHANGES) -> Done:
     with (
         block.opened(DevicePath(str(source)), writable=False) as here,
         block.opened(DevicePath(str(target)), writable=True) as there,
-        pair.opened(here, Extent(0, here.size), there, Extent(0, there.size)) as both,
+        pair.opened(whole(here), whole(there)) as both,
     ):
         copier = Copier(both, way)
         copier.prepare()
@@ -49,9 +49,7 @@ def assert_same_blocks(source: Path, target: Path) -> None:
     with (
         block.opened(DevicePath(str(source)), writable=False) as here,
         block.opened(DevicePath(str(target)), writable=False) as there,
-        pair.opened(
-            here, Extent(0, here.size), there, Extent(0, there.size), writable=False
-        ) as both,
+        pair.opened(whole(here), whole(there), writable=False) as both,
     ):
         assert engine.same(both), "blocks in use differ"
 

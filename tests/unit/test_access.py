@@ -12,11 +12,11 @@ import pytest
 
 from bsync.acquire.block import Device
 from bsync.acquire.ground import ground_of
+from bsync.acquire.span import whole
 from bsync.blockio import access
 from bsync.blockio.access import Access
 from bsync.blockio.memory import Arena, Buffer
 from bsync.errors import Damaged
-from bsync.layout import Extent
 
 BLOCK, BLOCKS = 1024, 4000
 
@@ -33,7 +33,7 @@ def opened(tmp_path: Path, contents: bytes) -> Iterator[Access]:
     descriptor = os.open(path, os.O_RDONLY)
     ground = ground_of(os.fstat(descriptor))
     device = Device("image", str(path), descriptor, len(contents), 512, "image file", ground)
-    with access.opened(device, Extent(0, len(contents)), BLOCK, writable=False) as found:
+    with access.opened(whole(device), BLOCK, writable=False) as found:
         yield found
     os.close(descriptor)
 

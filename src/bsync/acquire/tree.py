@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bsync.acquire import loop, mount
-from bsync.acquire.block import Device
 from bsync.acquire.loop import Over
+from bsync.acquire.span import Span
 from bsync.acquire.walk import walk
 from bsync.arrays import Numbers
 from bsync.errors import CopyFailed, Damaged
@@ -19,7 +19,7 @@ from bsync.filesystems.ext.inodes import Remarkable, scan
 from bsync.filesystems.ext.superblock import Ext
 from bsync.filesystems.kind import BadSuperblock
 from bsync.filesystems.kinds import by_files, kind_of
-from bsync.layout import Extent, Filesystem
+from bsync.layout import Filesystem
 from bsync.ledger import Ledger
 from bsync.units import MIB
 
@@ -37,21 +37,20 @@ class Tree:
 
 @contextlib.contextmanager
 def mounted_tree(
-    ledger: Ledger, device: Device, extent: Extent, like: Filesystem, *, writable: bool,
-    since: int = NEVER,
+    ledger: Ledger, span: Span, like: Filesystem, *, writable: bool, since: int = NEVER
 ) -> Iterator[Tree]:  # fmt: skip
-    """The filesystem in `extent` of `device`, of the kind of `like`, privately mounted for the
+    """The filesystem in `span`, of the kind of `like`, privately mounted for the
     block.
 
     Read-only means read-only: the loop device below lets no write through, and the journal is
     not even looked at.  A writable one is on its device when the block ends well.
     """
     role = "destination" if writable else "source"
-    with loop_over(ledger, device, extent, writable=writable) as path:
+    with loop_over(ledger, span, writable=writable) as path:
         present = found_at(path, like)
         options = ["rw" if writable else "ro", "noatime"]
         options += by_files(present).mount_options(present, writable=writable)
-        name = f"{role}-{device.descriptor}-{extent.start}"
+        name = f"{role}-{span.device.descriptor}-{span.extent.start}"
         with mount.mounted(ledger, path, name, like.kind, options) as target:
             yield Tree(target, _look(path, present, since) or walk(target, since))
             if writable:
@@ -59,14 +58,14 @@ def mounted_tree(
 
 
 @contextlib.contextmanager
-def loop_over(ledger: Ledger, device: Device, extent: Extent, *, writable: bool) -> Iterator[str]:
-    """A loop device over `extent`; if the block ends well, what was written is on the medium."""
-    with loop.attached(ledger, Over(device.descriptor, extent, writable)) as attached:
+def loop_over(ledger: Ledger, span: Span, *, writable: bool) -> Iterator[str]:
+    """A loop device over `span`; if the block ends well, what was written is on the medium."""
+    with loop.attached(ledger, Over(span.device.descriptor, span.extent, writable)) as attached:
         yield attached.device
         if writable:
             attached.flush()
     if writable:
-        device.flush()
+        span.flush()
 
 
 def found_at(path: str, like: Filesystem) -> Filesystem:

@@ -15,6 +15,7 @@ import numpy as np
 
 from bsync import ranges
 from bsync.acquire.block import Device
+from bsync.acquire.span import Span
 from bsync.arrays import Numbers
 from bsync.blockio import channel as channels
 from bsync.blockio.channel import Channel
@@ -158,8 +159,9 @@ def _rest(views: list[memoryview], done: int) -> list[memoryview]:
 
 
 @contextlib.contextmanager
-def opened(device: Device, extent: Extent, block_size: int, *, writable: bool) -> Iterator[Access]:
-    """Access to the filesystem in `extent` of `device`."""
+def opened(span: Span, block_size: int, *, writable: bool) -> Iterator[Access]:
+    """Access to the filesystem in `span`."""
+    device, extent = span.device, span.extent
     with contextlib.suppress(CopyFailed):  # what cannot be written need not be
         device.flush()
     sparse = device.descriptor if stat.S_ISREG(os.fstat(device.descriptor).st_mode) else None

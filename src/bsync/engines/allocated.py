@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from bsync import ranges
-from bsync.acquire.block import Device
+from bsync.acquire.span import Span
 from bsync.allocation import Allocation, Unknown
 from bsync.arrays import Numbers
 from bsync.blockio import access as accesses
@@ -114,14 +114,14 @@ class Copier:
 
 @contextlib.contextmanager
 def opened(
-    source: Device, destination: Device, place: Place, like: Filesystem, way: Way,
+    source: Span, destination: Span, place: Place, like: Filesystem, way: Way,
     *, writable: bool = True,
 ) -> Iterator[Copier]:  # fmt: skip
-    """A copier of `like`, which is in `place`.  Raises `CopyFailed`."""
+    """A copier of `like`, which is the source, to its `place`.  Raises `CopyFailed`."""
     size = like.superblock.block_size
     with (
-        accesses.opened(source, place.source, size, writable=False) as here,
-        accesses.opened(destination, place.destination, size, writable=writable) as there,
+        accesses.opened(source, size, writable=False) as here,
+        accesses.opened(destination, size, writable=writable) as there,
     ):
         yield Copier((here, there), like, place, way)
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from bsync.acquire.block import Device
+from bsync.acquire.span import Span
 from bsync.engines import allocated
 from bsync.engines.blocks import directories, engine
 from bsync.engines.blocks import pair as pairs
 from bsync.errors import Damaged
 from bsync.filesystems.ext.superblock import Ext
 from bsync.filesystems.kinds import by_blocks, kind_of
-from bsync.layout import Extent, Filesystem
+from bsync.layout import Filesystem
 from bsync.plan.relation import began_as_blocks
 from bsync.plan.steps import CopyBlocks, Place, Way
 
@@ -21,31 +21,29 @@ Copier = engine.Copier | allocated.Copier
 
 
 @contextlib.contextmanager
-def opened(step: CopyBlocks, source: Device, destination: Device) -> Iterator[Copier]:
+def opened(step: CopyBlocks, source: Span, destination: Span) -> Iterator[Copier]:
     """What does the `step`, ready for it.  Raises `CopyFailed`, and `Damaged` where the source
     cannot be relied on."""
-    place = step.place
     with contextlib.ExitStack() as stack:
         copier: Copier
         if kind_of(step.source).mapped is not None:
-            opening = allocated.opened(source, destination, place, step.source, step.way)
+            opening = allocated.opened(source, destination, step.place, step.source, step.way)
             copier = stack.enter_context(opening)
         else:
-            pair = pairs.opened(source, place.source, destination, place.destination)
-            copier = engine.Copier(stack.enter_context(pair), step.way)
+            copier = engine.Copier(stack.enter_context(pairs.opened(source, destination)), step.way)
         copier.prepare()
         yield copier
 
 
-def check_source(device: Device, extent: Extent, source: Filesystem) -> None:
+def check_source(span: Span, source: Filesystem) -> None:
     """Raise `Damaged` if what the files of `source` are found by is damaged: the kernel may show
     fewer of them, and say nothing."""
     if isinstance(source, Ext):
-        directories.check_source(device, extent, source)
+        directories.check_source(span, source)
 
 
 def same_blocks(
-    place: Place, here: Filesystem, there: Filesystem, devices: tuple[Device, Device]
+    place: Place, here: Filesystem, there: Filesystem, spans: tuple[Span, Span]
 ) -> bool | None:
     """Whether all blocks in use are the same; None where `there` is no clone of the blocks."""
     if not began_as_blocks(here, there) or here.unmapped:
@@ -53,17 +51,15 @@ def same_blocks(
     if by_blocks(here).obstacle(here, place.destination.size, grow=False):
         return None
     if kind_of(here).mapped is not None:
-        opening = allocated.opened(*devices, place, here, Way.COMPARE, writable=False)
+        opening = allocated.opened(*spans, place, here, Way.COMPARE, writable=False)
         with opening as copier:
             copier.prepare()
             return copier.same()
-    return _same_ext(place, devices) if here.clean and there.clean else None
+    return _same_ext(spans) if here.clean and there.clean else None
 
 
-def _same_ext(place: Place, devices: tuple[Device, Device]) -> bool:
-    with pairs.opened(
-        devices[0], place.source, devices[1], place.destination, writable=False
-    ) as pair:
+def _same_ext(spans: tuple[Span, Span]) -> bool:
+    with pairs.opened(*spans, writable=False) as pair:
         try:
             pairs.half(pair.destination)
         except Damaged:

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from bsync.acquire.block import Device
 from bsync.acquire.mount import flush, mounted
+from bsync.acquire.span import Span
 from bsync.acquire.tree import loop_over
 from bsync.errors import Unavailable
 from bsync.filesystems.kinds import by_blocks
@@ -13,7 +13,7 @@ from bsync.plan.steps import CompleteBlocks
 from bsync.run import run
 
 
-def grow(step: CompleteBlocks, destination: Device, ledger: Ledger) -> str:
+def grow(step: CompleteBlocks, destination: Span, ledger: Ledger) -> str:
     """Have the kernel grow it to the blocks that the `step` says, if it can mount such a one; a few
     words on it.  Raises `CopyFailed`."""
     ability, place = by_blocks(step.source), step.place
@@ -21,7 +21,7 @@ def grow(step: CompleteBlocks, destination: Device, ledger: Ledger) -> str:
     name = f"growing-{place.number}"
     try:
         with (
-            loop_over(ledger, destination, place.destination, writable=True) as device,
+            loop_over(ledger, destination, writable=True) as device,
             mounted(ledger, device, name, step.source.kind, options) as path,
         ):
             run(*ability.growing(str(path), step.grow))

@@ -16,7 +16,7 @@ def raw_notes(place: Place, source: Content) -> tuple[str, ...]:
     moved = place.source.start != place.destination.start
     says = isinstance(source, Unsupported | Filesystem) and source.lies_at == place.source.start
     if says and moved:
-        what = f"the boot sector of {describe(source)} says where it is on its disk (hidden sectors)"
+        what = f"the boot sector of {describe(source)} says where it lies (hidden sectors)"
         return (f"{place.name}: {what}; it is elsewhere on the clone, and may not boot there",)
     return ()
 

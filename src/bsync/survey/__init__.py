@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bsync.acquire.block import Device
-from bsync.layout import Content, Disk, Extent, Problem, Side, Unsupported, Volume, bare
+from bsync.acquire.span import whole
+from bsync.layout import Content, Disk, Problem, Side, Unsupported, Volume, bare
 from bsync.survey.filesystem import content_of, signatures
 from bsync.survey.gap import digest
 from bsync.survey.table import BadTable, disk_of, has_entries
@@ -29,8 +30,7 @@ def survey(device: Device, beside: Volume | None = None) -> Side:
 
 
 def _layout(device: Device) -> Volume:
-    whole = Extent(0, device.size)
-    found = signatures(device, whole)
+    found = signatures(whole(device))
     kind, table = found.get("TYPE", ""), found.get("PTTYPE", "")
     if table == "dos" and kind and not has_entries(device):
         table = ""  # the boot sector of a filesystem ends like an MBR
@@ -47,7 +47,7 @@ def _layout(device: Device) -> Volume:
         return _bare(device, _headless(device))
     if table:
         return _bare(device, Unsupported(table, problem=Problem.TABLE))
-    return _bare(device, content_of(device, whole, found))
+    return _bare(device, content_of(whole(device), found))
 
 
 def _headless(device: Device) -> Unsupported:

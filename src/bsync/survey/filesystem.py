@@ -7,13 +7,13 @@ import dataclasses
 import hashlib
 import re
 
-from bsync.acquire.block import Device
+from bsync.acquire.span import Span
 from bsync.errors import Unavailable
 from bsync.filesystems import mark
 from bsync.filesystems.kind import BadSuperblock, Kind
 from bsync.filesystems.kinds import kind_named
 from bsync.filesystems.swap import HIBERNATED, PAGES, page_size, unmakeable
-from bsync.layout import Blank, Content, Extent, Filesystem, Problem, Swap, Unsupported
+from bsync.layout import Blank, Content, Filesystem, Problem, Swap, Unsupported
 from bsync.run import run
 from bsync.unfinished import SECTOR, is_begun
 from bsync.units import KIB, MIB
@@ -35,20 +35,20 @@ _NAMES = {
 }
 
 
-def signatures(device: Device, extent: Extent) -> dict[str, str]:
-    """What blkid finds in `extent`: TYPE, PTTYPE, UUID and LABEL.  Raises `Unavailable`.
+def signatures(span: Span) -> dict[str, str]:
+    """What blkid finds in `span`: TYPE, PTTYPE, UUID and LABEL.  Raises `Unavailable`.
 
     It ends with the same status where it found nothing and where it could not read; only its
     debugging output tells which (a read beyond the end fails with "Success").
     """
     result = run(
-        "blkid", "--probe", "--output", "udev", "--offset", str(extent.start),
-        "--size", str(extent.size), device.path,
+        "blkid", "--probe", "--output", "udev", "--offset", str(span.extent.start),
+        "--size", str(span.size), span.device.path,
         ok=(0, _NOTHING, _AMBIVALENT), failure=Unavailable,
     )  # fmt: skip
     failed = _UNREADABLE.search(result.errors)
     if failed and result.status == _NOTHING:
-        raise Unavailable(f"{device.word} cannot be read: {failed[1]}", _FAILING)
+        raise Unavailable(f"{span.word} cannot be read: {failed[1]}", _FAILING)
     if result.status == _AMBIVALENT:
         return {"TYPE": _SEVERAL}
     lines = (line.partition("=") for line in result.output.split("\n"))
@@ -61,75 +61,69 @@ def _decoded(text: str) -> str:
     return found.decode("utf-8", "surrogateescape")
 
 
-def content_of(device: Device, extent: Extent, found: dict[str, str] | None = None) -> Content:
-    """The contents of `extent`, where blkid has `found` this, if it was asked already."""
-    if extent.size < MIB // 64:
-        return _unnamed(device, extent)
-    content = _named(device, extent, signatures(device, extent) if found is None else found)
+def content_of(span: Span, found: dict[str, str] | None = None) -> Content:
+    """The contents of `span`, where blkid has `found` this, if it was asked already."""
+    if span.size < MIB // 64:
+        return _unnamed(span)
+    content = _named(span, signatures(span) if found is None else found)
     nobodys = isinstance(content, Filesystem) and mark.is_marked(content)
     nobodys = nobodys or (isinstance(content, Unsupported) and content.unknown)
-    if nobodys and is_begun(device.read(extent.start, len(SECTOR))):
+    if nobodys and is_begun(span.read(0, len(SECTOR))):
         return Blank(begun=True)
     return content
 
 
-def _named(device: Device, extent: Extent, found: dict[str, str]) -> Content:
+def _named(span: Span, found: dict[str, str]) -> Content:
     kind = found.get("TYPE", "")
     uuid, label = found.get("UUID", ""), found.get("LABEL", "")
     if answering := kind_named(kind):
-        return _filesystem(device, extent, kind, answering)
+        return _filesystem(span, kind, answering)
     if kind in ("swap", HIBERNATED):
-        start = device.read(extent.start, min(PAGES[-1], extent.size))
+        start = span.read(0, min(PAGES[-1], span.size))
         if problem := unmakeable(start):
-            return Unsupported("swap", uuid, label, *problem, start=_start(device, extent))
+            return Unsupported("swap", uuid, label, *problem, start=_start(span))
         return Swap(uuid, label, kind == HIBERNATED, page_size(start))
     if kind == _SEVERAL:
-        return Unsupported(problem=Problem.AMBIGUOUS, start=_start(device, extent))
+        return Unsupported(problem=Problem.AMBIGUOUS, start=_start(span))
     if kind:
-        return _unsupported(device, extent, kind, uuid, label)
+        return _unsupported(span, kind, uuid, label)
     if table := found.get("PTTYPE"):
-        return Unsupported(table, uuid, label, Problem.TABLE, start=_start(device, extent))
-    return _unnamed(device, extent)
+        return Unsupported(table, uuid, label, Problem.TABLE, start=_start(span))
+    return _unnamed(span)
 
 
-def _unsupported(device: Device, extent: Extent, kind: str, uuid: str, label: str) -> Unsupported:
+def _unsupported(span: Span, kind: str, uuid: str, label: str) -> Unsupported:
     at_end, lies_at = False, None
-    if kind.endswith("raid_member") and extent.size > 2 * _END:
-        rest = Extent(extent.start, extent.size - _END)
-        at_end = signatures(device, rest).get("TYPE") != kind
+    if kind.endswith("raid_member") and span.size > 2 * _END:
+        at_end = signatures(span.part(0, span.size - _END)).get("TYPE") != kind
     if kind in _HIDDEN:
         at, size = _HIDDEN[kind]
-        hidden = int.from_bytes(device.read(extent.start + at, size), "little")
-        lies_at = hidden * device.sector_size
-    return Unsupported(
-        kind, uuid, label, start=_start(device, extent), at_end=at_end, lies_at=lies_at
-    )
+        hidden = int.from_bytes(span.read(at, size), "little")
+        lies_at = hidden * span.device.sector_size
+    return Unsupported(kind, uuid, label, start=_start(span), at_end=at_end, lies_at=lies_at)
 
 
-def _filesystem(
-    device: Device, extent: Extent, name: str, kind: Kind[Filesystem]
-) -> Filesystem | Unsupported:
+def _filesystem(span: Span, name: str, kind: Kind[Filesystem]) -> Filesystem | Unsupported:
     try:
-        found = kind.read(name, device.read(extent.start, kind.reach))
+        found = kind.read(name, span.read(0, kind.reach))
     except BadSuperblock as error:
         return Unsupported(name, problem=Problem.DAMAGED, details=(str(error),))
-    if found.size > extent.size:
-        return Unsupported(name, problem=Problem.CUT_SHORT, details=(found.size, extent.size))
-    found = kind.look(found, lambda at, size: device.read(extent.start + at, size))
-    rest = min(_BEHIND, extent.size - found.size)
-    behind = rest == _BEHIND and any(device.read(extent.start + found.size, rest))
+    if found.size > span.size:
+        return Unsupported(name, problem=Problem.CUT_SHORT, details=(found.size, span.size))
+    found = kind.look(found, span.read)
+    rest = min(_BEHIND, span.size - found.size)
+    behind = rest == _BEHIND and any(span.read(found.size, rest))
     return dataclasses.replace(found, behind=behind)
 
 
-def _unnamed(device: Device, extent: Extent) -> Content:
+def _unnamed(span: Span) -> Content:
     """Nothing known; blank only if there are zeroes where things begin and end."""
-    size = min(MIB, extent.size)
-    ends = (extent.start, extent.end - size)
-    if all(device.read(at, size) == bytes(size) for at in ends):
+    size = min(MIB, span.size)
+    if all(span.read(at, size) == bytes(size) for at in (0, span.size - size)):
         return Blank()
-    return Unsupported(start=_start(device, extent))
+    return Unsupported(start=_start(span))
 
 
-def _start(device: Device, extent: Extent) -> str:
-    data = device.read(extent.start, min(MIB, extent.size)).rstrip(b"\0")
+def _start(span: Span) -> str:
+    data = span.read(0, min(MIB, span.size)).rstrip(b"\0")
     return hashlib.sha256(data).hexdigest() if data else ""

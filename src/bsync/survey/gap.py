@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 
 from bsync.acquire.block import Device
+from bsync.acquire.span import Span
 from bsync.layout import Extent, Gap, Table
 from bsync.units import MIB
 
@@ -17,7 +18,7 @@ def gap_of(device: Device, table: Table) -> Gap:
     """What stands before the first partition and is not the table's own."""
     ranges = []
     for free in _free(device, table):
-        end = max((at + len(data) for at, data in _pieces(device, free)), default=free.start)
+        end = max((at + len(data) for at, data in _pieces(Span(device, free))), default=free.start)
         if end > free.start:
             sectors = -(-(end - free.start) // _BOOT_SECTOR)
             ranges.append(Extent(free.start, min(sectors * _BOOT_SECTOR, free.size)))
@@ -28,7 +29,7 @@ def digest(device: Device, ranges: Iterable[Extent]) -> str:
     """The same for the same bytes in the same ranges, whatever their holes."""
     found = hashlib.sha256()
     for extent in ranges:
-        for at, data in _pieces(device, extent):
+        for at, data in _pieces(Span(device, extent)):
             found.update(b"%d %d\n" % (at, len(data)) + data)
     return found.hexdigest()
 
@@ -47,12 +48,13 @@ def _free(device: Device, table: Table) -> Iterator[Extent]:
         yield Extent(at, first - at)
 
 
-def _pieces(device: Device, extent: Extent) -> Iterator[tuple[int, bytes]]:
-    """Every piece that is not all zeroes, by its offset, up to its last byte that is not."""
-    at = device.data_from(extent.start)
-    at -= (at - extent.start) % MIB
-    while at < extent.end:
-        if data := device.read(at, min(MIB, extent.end - at)).rstrip(b"\0"):
-            yield at, data
-        following = device.data_from(at + MIB)
-        at = following - (following - extent.start) % MIB
+def _pieces(span: Span) -> Iterator[tuple[int, bytes]]:
+    """Every piece that is not all zeroes, by its offset on the device, up to its last byte that is
+    not."""
+    at = span.data_from(0)
+    at -= at % MIB
+    while at < span.size:
+        if data := span.read(at, min(MIB, span.size - at)).rstrip(b"\0"):
+            yield span.extent.start + at, data
+        following = span.data_from(at + MIB)
+        at = following - following % MIB

@@ -18,6 +18,7 @@ from typing import Any
 
 from bsync import gpt
 from bsync.acquire.block import Device
+from bsync.acquire.span import Span
 from bsync.bootcode import is_disarmed
 from bsync.errors import Unavailable
 from bsync.layout import (
@@ -120,7 +121,7 @@ def _partition(device: Device, whole: str, sector: int, row: dict[str, Any]) -> 
         extent, device.sector_size, Blank(), (str(number),), kind, bool(row.get("bootable")),
         row.get("uuid", ""), row.get("name", ""), row.get("attrs", ""),
     )  # fmt: skip
-    return part if part.is_extended else replace(part, content=content_of(device, extent))
+    return part if part.is_extended else replace(part, content=content_of(Span(device, extent)))
 
 
 def _number(node: str, whole: str) -> int:

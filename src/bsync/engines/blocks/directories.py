@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bsync.acquire.block import Device
+from bsync.acquire.span import Span
 from bsync.arrays import Numbers
 from bsync.blockio import access as accesses
 from bsync.blockio.access import CHECK
@@ -16,13 +16,12 @@ from bsync.errors import Damaged
 from bsync.filesystems.ext import directories, inodes, maps
 from bsync.filesystems.ext import rows as table
 from bsync.filesystems.ext.superblock import Ext
-from bsync.layout import Extent
 
 
-def check_source(device: Device, extent: Extent, source: Ext) -> None:
-    """Raise `Damaged` if a directory of the filesystem in `extent` is."""
+def check_source(span: Span, source: Ext) -> None:
+    """Raise `Damaged` if a directory of the filesystem in `span` is."""
     size = source.superblock.block_size
-    with accesses.opened(device, extent, size, writable=False) as access:
+    with accesses.opened(span, size, writable=False) as access:
         check(half(access))
 
 

@@ -14,6 +14,7 @@ from itertools import cycle, takewhile
 import numpy as np
 
 from bsync.acquire.block import Device
+from bsync.acquire.span import Span
 from bsync.arrays import Numbers
 from bsync.blockio import access as accesses
 from bsync.blockio.access import Access
@@ -23,7 +24,6 @@ from bsync.errors import CopyFailed, Damaged
 from bsync.filesystems.ext import superblock
 from bsync.filesystems.ext.groups import Groups, read_groups
 from bsync.filesystems.ext.superblock import Superblock
-from bsync.layout import Extent
 
 AT_ONCE = 2 << 20  # bytes of a batch of scattered blocks
 _AHEAD = 4  # batches that are read while one is looked at
@@ -100,15 +100,13 @@ def _results(both: tuple[Future[Buffer], Future[Buffer]]) -> tuple[Buffer, Buffe
 
 
 @contextlib.contextmanager
-def opened(
-    source: Device, here: Extent, destination: Device, there: Extent, *, writable: bool = True
-) -> Iterator[Pair]:
+def opened(source: Span, destination: Span, *, writable: bool = True) -> Iterator[Pair]:
     """Both sides of one filesystem.  Raises `CopyFailed`."""
-    raw = source.read(here.start + superblock.OFFSET, superblock.SIZE)
-    size = parsed(raw, source).block_size
+    raw = source.read(superblock.OFFSET, superblock.SIZE)
+    size = parsed(raw, source.device).block_size
     with (
-        accesses.opened(source, here, size, writable=False) as one,
-        accesses.opened(destination, there, size, writable=writable) as other,
+        accesses.opened(source, size, writable=False) as one,
+        accesses.opened(destination, size, writable=writable) as other,
         ThreadPoolExecutor(_AHEAD) as here_reader,
         ThreadPoolExecutor(_AHEAD) as there_reader,
     ):
