@@ -41,7 +41,10 @@ def main() -> None:
     _fill_standard_streams()
     _forget_the_parents_signals()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for linear algebra; there is none
-    sys.exit(_run())
+    status = _run()
+    for number in SIGNALS:  # as the interpreter ends, it would forget the handlers, and die of it
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(status)
 
 
 def _forget_the_parents_signals() -> None:

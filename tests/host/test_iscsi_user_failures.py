@@ -118,6 +118,7 @@ from pathlib import Path
 from bsync import ledger as ledgers
 from bsync.acquire import mount
 from bsync.acquire.iscsi_user import attached
+from bsync.deferred import listening
 from bsync.locate import parse
 from bsync.run import run
 mount.private_namespace()

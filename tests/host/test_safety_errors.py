@@ -158,7 +158,7 @@ def unprivileged(lab: Lab, *words: str | Path) -> Run:
 @pytest.fixture
 def open_lab(lab: Lab) -> Lab:
     """A lab in a folder that everybody may enter."""
-    for folder in (lab.folder, *lab.folder.parents[:2]):
+    for folder in (lab.folder, *lab.folder.parents[:3]):
         folder.chmod(folder.stat().st_mode | 0o055)
     return lab
 

@@ -283,7 +283,8 @@ def _existing(
         real = os.path.realpath(path, strict=True)
         facts = os.stat(real)
     except OSError as error:
-        hint = "--create SIZE makes an image file" if access.wanted else ""
+        hint = privilege_hint(error)
+        hint = hint or ("--create SIZE makes an image file" if access.wanted else "")
         raise Unavailable(f"{path}: {error.strerror}", hint) from None
     refuse_overlap(apart_from, word, ground_of(facts))
     if stat.S_ISBLK(facts.st_mode):

@@ -79,7 +79,7 @@ class Watchdog:
         """What has not been answered for more than `limit` seconds."""
         if question.wait() > limit:
             return f"no answer for {limit:.0f} seconds, given up"
-        if self._requests and self._requests.wait() > limit:
+        if not question.wait() and self._requests and self._requests.wait() > limit:
             return (
                 f"a request was not answered for {limit:.0f} seconds though others are, given up: "
                 "perhaps there is a sector that cannot be read"

@@ -41,11 +41,11 @@ def mirror(
 def _refresh(
     source: Tree, destination: Tree, names: list[bytes], advance: Callable[[int], None]
 ) -> Transfer:
-    """Copy those of `names` whose contents differ; their folders keep their times."""
+    """Copy those of `names` whose contents differ; they and their folders keep their times."""
     done = rsync.refresh(source.path, destination.path, names, advance)
     if done.files:
         folders = {os.path.dirname(name) or b"." for name in names}
-        sparse.set_times(source.path, destination.path, sorted(folders))
+        sparse.set_times(source.path, destination.path, [*names, *sorted(folders)])
     return done
 
 

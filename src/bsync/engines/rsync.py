@@ -3,7 +3,7 @@
 
 -a -H -A -X   everything a tree has: hard links, ACLs, extended attributes
 -X again      those too in which another rsync (--fake-super) keeps what it may not set
--U            access times too
+--atimes      access times too
 --modify-window=-1   times are compared to the nanosecond
 """
 
@@ -18,9 +18,10 @@ from bsync.errors import CopyFailed
 from bsync.run import run
 
 _KEEPING = (
-    "-aHAXXU", "--numeric-ids", "--modify-window=-1", "--whole-file", "--no-human-readable",
+    "-aHAXX", "--numeric-ids", "--modify-window=-1", "--whole-file", "--no-human-readable",
 )  # fmt: skip
-OPTIONS = (*_KEEPING, "--delete")
+_ACCESSED = "--atimes"
+OPTIONS = (*_KEEPING, _ACCESSED, "--delete")
 _PROGRESS = re.compile(r"\s*([0-9,]+)\s+[0-9]+%")
 _NO_SPACE = "No space left on device"
 
@@ -66,14 +67,18 @@ def mirror(
         done = _pass(source, destination, advance, [*OPTIONS, *how, *tight], given)
         done += _pass(source, destination, advance, [*OPTIONS, *how], given)
     if checksum and holed:  # their attributes
-        done += _some(source, destination, holed, advance)
+        done += _some(source, destination, holed, advance, _ACCESSED)
     return done
 
 
 def refresh(
     source: Path, destination: Path, names: Sequence[bytes], advance: Callable[[int], None]
 ) -> Transfer:
-    """Copy those of `names` (relative paths) whose contents differ.  Raises `CopyFailed`."""
+    """Copy those of `names` (relative paths) whose contents differ; their access times are left to
+    the caller.  Raises `CopyFailed`.
+
+    With --atimes, rsync sets the times of every file that it only compares.
+    """
     return _some(source, destination, names, advance, "--checksum") if names else Transfer()
 
 
