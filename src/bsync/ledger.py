@@ -24,9 +24,8 @@ from bsync.deferred import deferred
 from bsync.errors import BsyncError, Stopped, Unavailable
 
 # As the kernel names what is mounted below it: whole, and without symbolic links.
-ROOT = Path(os.path.realpath(os.environ.get("BSYNC_RUNTIME_DIR") or "/run/bsync"))
 
-LOCK = "lock"  # the file in `ROOT` that all runs share, as long as there is a run
+LOCK = "lock"  # the file in `folder()` that all runs share, as long as there is a run
 
 Facts = dict[str, str | int | bool]
 
@@ -118,9 +117,15 @@ class Ledger:
         os.close(self._descriptor)
 
 
+def folder() -> Path:
+    """Where the ledgers of all runs are."""
+    return Path(os.path.realpath(os.environ.get("BSYNC_RUNTIME_DIR") or "/run/bsync"))
+
+
 @contextlib.contextmanager
-def opened(root: Path = ROOT) -> Iterator[Ledger]:
+def opened(root: Path | None = None) -> Iterator[Ledger]:
     """A new ledger for this run.  Raises `Unavailable` where none can be written."""
+    root = root or folder()
     with contextlib.ExitStack() as stack:
         try:
             with _exclusive(root), deferred():
@@ -135,7 +140,7 @@ def opened(root: Path = ROOT) -> Iterator[Ledger]:
 
 def unopened() -> Ledger:
     """A ledger for what acquires nothing: nothing can be written to it."""
-    return Ledger(ROOT, -1)
+    return Ledger(folder(), -1)
 
 
 def _elsewhere() -> str:
@@ -161,13 +166,14 @@ def _close(ledger: Ledger) -> None:
             _tidy(root)  # whoever has the lock now does so later
 
 
-def recover(rebuild: Rebuild, root: Path = ROOT) -> tuple[list[str], list[str]]:
+def recover(rebuild: Rebuild, root: Path | None = None) -> tuple[list[str], list[str]]:
     """Release what dead runs left behind.  Returns what was released, and what could not be.
 
     Raises `Unavailable` where the ledgers cannot be read.
     """
     released: list[str] = []
     failures: list[str] = []
+    root = root or folder()
     try:
         if root.exists():
             with _exclusive(root):
@@ -181,9 +187,9 @@ def recover(rebuild: Rebuild, root: Path = ROOT) -> tuple[list[str], list[str]]:
     return released, failures
 
 
-def runs(root: Path = ROOT) -> frozenset[str]:
+def runs(root: Path | None = None) -> frozenset[str]:
     """The ids of the runs that have a ledger: those alive, once the dead are recovered."""
-    return frozenset(path.name for path in root.glob("*") if path.is_dir())
+    return frozenset(path.name for path in (root or folder()).glob("*") if path.is_dir())
 
 
 def _recover_one(

@@ -96,7 +96,7 @@ def _watch_copy(count: int, number: int) -> None:
 
     def watch() -> None:
         while True:
-            for folder in ledger.ROOT.glob("*/destination-*"):
+            for folder in ledger.folder().glob("*/destination-*"):
                 with contextlib.suppress(OSError):
                     if len(os.listdir(folder)) >= count and _is_mounted(folder):
                         os.kill(os.getpid(), number)

@@ -8,6 +8,7 @@ bsync's may be left by then.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -18,6 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
+
+from warm import Warm
 
 KIB = 1024
 MIB = 1 << 20
@@ -58,6 +61,17 @@ class Part:
 
 
 Started = subprocess.Popen[str]
+
+
+@functools.cache
+def warm() -> Warm:
+    """The server of this process' runs."""
+    return Warm()
+
+
+def _text(said: bytes) -> str:
+    text = said.decode(errors="surrogateescape")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def wait_until(true: Callable[[], bool], story: Callable[[], str], seconds: float = 30) -> None:
@@ -167,12 +181,7 @@ class Lab:
 
     def bsync(self, *words: str | Path, status: int | None = 0, stdin: str | None = None) -> Run:
         """Run bsync, which has to end with `status`; None: with any that is no defect."""
-        result = subprocess.run(
-            [sys.executable, "-m", "bsync", *self.engined(words)],
-            env=self.environment, capture_output=True, text=True, check=False,
-            input=stdin, errors="surrogateescape",
-        )  # fmt: skip
-        run = Run(result.returncode, result.stdout, result.stderr)
+        run = self._warm(["bsync", *self.engined(words)], stdin or "")
         assert "Traceback" not in run.err + run.out, run.err + run.out
         assert run.status != 70, run.err + run.out
         assert status in (None, run.status), f"{run.status}, not {status}:\n{run.out}{run.err}"
@@ -196,10 +205,15 @@ class Lab:
     def faulty(self, point: str, count: int, signal: str, *words: str | Path) -> Run:
         """Run bsync under `faults`: the `count`th time at `point`, it gets `signal`."""
         driver = str(Path(__file__).with_name("faults.py"))
-        child = self.start(*words, launcher=(driver, point, str(count), signal))
-        out, err = child.communicate(timeout=PATIENCE)
-        assert "Traceback" not in err + out, err + out
-        return Run(child.returncode, out, err)
+        run = self._warm([driver, point, str(count), signal, *self.engined(words)])
+        assert "Traceback" not in run.err + run.out, run.err + run.out
+        return run
+
+    def _warm(self, words: list[str], stdin: str = "") -> Run:
+        """A run whose start is spared."""
+        given = stdin.encode(errors="surrogateescape")
+        status, out, err = warm().run(words, self.environment, given)
+        return Run(status, _text(out), _text(err))
 
     @contextlib.contextmanager
     def held(self, *words: str | Path) -> Iterator[Callable[[], Run]]:
