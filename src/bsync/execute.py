@@ -9,7 +9,15 @@ from dataclasses import dataclass
 
 from bsync.acquire.block import Device
 from bsync.acquire.span import Span
-from bsync.acquire.tree import NEVER, Tree, found_at, loop_over, mounted_tree, overwrite_start
+from bsync.acquire.tree import (
+    NEVER,
+    Tree,
+    found_at,
+    loop_over,
+    mounted_tree,
+    overwrite_start,
+    recover,
+)
 from bsync.bootcode import disarmed
 from bsync.engines import copiers, files, growing, raw
 from bsync.engines.blocks import engine
@@ -47,7 +55,7 @@ from bsync.plan.steps import (
 )
 from bsync.rehearsal import rehearse
 from bsync.run import run
-from bsync.unfinished import SECTOR
+from bsync.unfinished import SECTOR, is_begun
 from bsync.units import count_text, size_text
 
 Advance = Callable[[int], None]
@@ -217,8 +225,10 @@ def _make_filesystem(step: MakeFilesystem, context: Context) -> None:
         run(*kind.making(source, step.place.destination.size, device))
         run(*kind.marking(source, found_at(device, source), device))
     _see_mark(step, context)
-    context.destination.write(step.place.destination.start, bytes(len(SECTOR)))
-    context.destination.flush()
+    start = step.place.destination.start
+    if is_begun(context.destination.read(start, len(SECTOR))):
+        context.destination.write(start, bytes(len(SECTOR)))
+        context.destination.flush()
 
 
 def _see_mark(step: MakeFilesystem | MarkFilesystem, context: Context) -> None:
@@ -243,21 +253,19 @@ def _mark(step: MarkFilesystem, context: Context) -> None:
     source, present = step.source, step.present
     with _target(context, step.place.destination) as device:
         if not present.clean:
-            _repair(device, step)
+            _repair(device, step, context.ledger)
         if present.uuid != mark.marker_uuid(source.uuid):
             run(*by_files(source).marking(source, present, device))
     _see_mark(step, context)
 
 
-def _repair(device: str, step: MarkFilesystem) -> None:
+def _repair(device: str, step: MarkFilesystem, ledger: Ledger) -> None:
     """Recover the journal and mend what can be mended without asking."""
     try:
-        run(*by_files(step.present).repairing(device), ok=(0, 1))
+        recover(ledger, device, step.present)
     except CopyFailed as error:
-        raise CopyFailed(
-            f"{step.place.at_destination} is damaged: {error.message}",
-            _ANEW,
-        ) from None
+        what = f"{step.place.at_destination} is damaged: {error.message}"
+        raise CopyFailed(what, _ANEW) from None
 
 
 def _grow_ext(step: GrowExt, context: Context) -> None:
@@ -364,11 +372,8 @@ def _complete_blocks(step: CompleteBlocks, context: Context) -> str:
         return "nothing differs"
     if not isinstance(copier, engine.Copier):
         copier.complete()
-        return (
-            growing.grow(step, context.spans(step.place)[1], context.ledger)
-            if step.grow
-            else "done"
-        )
+        there = context.spans(step.place)[1]
+        return growing.grow(step, there, context.ledger) if step.grow else "done"
     if not step.grow:
         copier.complete()
         return "done"

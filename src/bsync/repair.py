@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from bsync.acquire.block import Device
 from bsync.acquire.span import Span
-from bsync.acquire.tree import loop_over
-from bsync.errors import Unavailable
-from bsync.filesystems.kinds import by_files, kind_of
+from bsync.acquire.tree import loop_over, recover
+from bsync.errors import CopyFailed, Unavailable
+from bsync.filesystems.kinds import kind_of
 from bsync.layout import Extent, Filesystem, Side
 from bsync.ledger import Ledger
-from bsync.run import run
 
 _UNTIMELY = 24 * 3600  # seconds
 
@@ -27,13 +26,20 @@ def settle(side: Side, device: Device, ledger: Ledger) -> bool:
     waiting = [
         (Span(device, extent), content)
         for extent, content in _filesystems(side)
-        if content.elsewhere or not content.clean
+        if kind_of(content).files is not None and (content.elsewhere or not content.clean)
     ]
     for span, content in waiting:
         with loop_over(ledger, span, writable=True) as path:
-            run(*by_files(content).repairing(path), ok=(0, 1), failure=Unavailable)
+            _recover(ledger, path, content)
         _distrust(span, content)
     return bool(waiting)
+
+
+def _recover(ledger: Ledger, path: str, content: Filesystem) -> None:
+    try:
+        recover(ledger, path, content)
+    except CopyFailed as error:
+        raise Unavailable(error.message, error.hint) from None
 
 
 def _distrust(span: Span, content: Filesystem) -> None:

@@ -56,7 +56,7 @@ def contents(
         spans = (Span(devices[0], place.source), Span(devices[1], place.destination))
         if isinstance(here, Filesystem) and isinstance(there, Filesystem):
             alike = None if trees else copiers.same_blocks(place, here, there, spans)
-            if alike is False and kind_of(here).files is None:
+            if alike is False and kind_of(here).mapped is not None:
                 found = ["its blocks in use differ"]
             else:
                 found = [] if alike else _filesystems(here, there, spans, ledger)

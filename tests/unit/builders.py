@@ -129,12 +129,15 @@ def fat(size: int = 64 * MIB, **changes: Any) -> Fat:
 
 def marked(source: Filesystem) -> Filesystem:
     """An unfinished clone of `source`; where only blocks are known, no filesystem tells of it."""
-    if isinstance(source, Xfs | Fat):
+    if isinstance(source, Fat):
         return source
     names: dict[str, Any] = {"uuid": mark.marker_uuid(source.uuid), "label": mark.LABEL}
     match source:
         case Ext(superblock=sb):
             return dataclasses.replace(source, superblock=dataclasses.replace(sb, **names))
+        case Xfs(superblock=facts):
+            names["label"] = mark.LABEL[:12]
+            return dataclasses.replace(source, superblock=dataclasses.replace(facts, **names))
         case Reiser(superblock=old):
             return dataclasses.replace(source, superblock=dataclasses.replace(old, **names))
     raise TypeError(source)

@@ -21,9 +21,10 @@ from bsync.units import MIB
 def least(part: Partition) -> int:
     """What a partition may shrink to."""
     if isinstance(part.content, Filesystem):
-        files = kind_of(part.content).files
-        if files is not None:
-            return min(part.extent.size, files.smallest(part.content))
+        kind = kind_of(part.content)
+        files = [kind.files.smallest(part.content)] if kind.files else []
+        blocks = [kind.blocks.smallest(part.content)] if kind.blocks else []
+        return min([part.extent.size, *files, *blocks])
     return part.extent.size
 
 

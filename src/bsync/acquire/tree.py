@@ -14,13 +14,14 @@ from bsync.acquire.loop import Over
 from bsync.acquire.span import Span
 from bsync.acquire.walk import walk
 from bsync.arrays import Numbers
-from bsync.errors import CopyFailed, Damaged
+from bsync.errors import CopyFailed, Damaged, Unavailable
 from bsync.filesystems.ext.inodes import Remarkable, scan
 from bsync.filesystems.ext.superblock import Ext
 from bsync.filesystems.kind import BadSuperblock
 from bsync.filesystems.kinds import by_files, kind_of
 from bsync.layout import Filesystem
 from bsync.ledger import Ledger
+from bsync.run import run
 from bsync.units import MIB
 
 NEVER = 1 << 40  # seconds since 1970; no change is as late
@@ -55,6 +56,21 @@ def mounted_tree(
             yield Tree(target, _look(path, present, since) or walk(target, since))
             if writable:
                 mount.flush(target)
+
+
+def recover(ledger: Ledger, path: str, present: Filesystem) -> None:
+    """Let its tool, or the kernel, recover the journal of what is on the device `path`.  Raises
+    `CopyFailed`."""
+    files = by_files(present)
+    if command := files.repairing(path):
+        run(*command, ok=(0, 1))
+        return
+    options = ["rw", "noatime", *files.mount_options(present, writable=True)]
+    try:
+        with mount.mounted(ledger, path, "recovering", present.kind, options) as target:
+            mount.flush(target)
+    except Unavailable as error:
+        raise CopyFailed(error.message, error.hint) from None
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a mounted tree tells of its files, where no inode tables can be read in bulk.
 
-Interface: linux/fs.h, FS_IOC_GETFLAGS.
+Interface: linux/fs.h, FS_IOC_GETFLAGS and FS_IOC_FSGETXATTR.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 from bsync.errors import CopyFailed
 from bsync.filesystems.ext.inodes import SETTABLE, Remarkable
 
-_GET_FLAGS = 0x80086601
+_GET_FLAGS, _GET_XATTR = 0x80086601, 0x801C581F
+_XATTR = struct.Struct("=IIIII8x")  # xflags, extsize, nextents, projid, cowextsize
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOATIME | os.O_CLOEXEC
 # Setting it (chattr +t) makes Linux from 5.13 on lock the file's inode twice on ReiserFS, and
 # wait for ever.  It says how the last bytes of a file are packed, and nothing of the file.
@@ -30,14 +31,15 @@ def walk(root: Path, since: int) -> Remarkable:
     """Look at every file below `root`, itself included; a change from `since` on, in seconds since
     1970, is late.  Raises `CopyFailed`."""
     flags: dict[int, int] = {}
+    projects: dict[int, int] = {}
     sparse: set[int] = set()
     linked: set[int] = set()
     late: set[int] = set()
     try:
         for path, facts in _files(os.fsencode(root)):
             number, mode = facts.st_ino, facts.st_mode
-            if (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and (found := _flags(path)):
-                flags[number] = found
+            if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+                flags[number], projects[number] = _attributes(path)
             if stat.S_ISREG(mode) and facts.st_size - facts.st_blocks * _UNIT >= _SLACK:
                 sparse.add(number)
             if stat.S_ISREG(mode) and facts.st_ctime >= since:
@@ -47,7 +49,9 @@ def walk(root: Path, since: int) -> Remarkable:
                 linked.add(number)
     except OSError as error:
         raise CopyFailed(f"a file cannot be looked at: {error.strerror}") from None
-    return Remarkable(flags, {}, frozenset(sparse), frozenset(linked), frozenset(late))
+    return Remarkable(
+        _set(flags), _set(projects), frozenset(sparse), frozenset(linked), frozenset(late)
+    )
 
 
 def _files(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
@@ -61,15 +65,27 @@ def _files(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
                     pending.append(entry.path)
 
 
-def _flags(path: bytes) -> int:
-    """What chattr(1) has set and can set; a filesystem that keeps no flags has none."""
+def _attributes(path: bytes) -> tuple[int, int]:
+    """What chattr(1) has set and can set, and the project ID; 0 where a filesystem has none."""
     descriptor = os.open(path, _OPEN)
     try:
-        answer: bytes = fcntl.ioctl(descriptor, _GET_FLAGS, bytes(4))
-    except OSError as error:
-        if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP):
-            return 0
-        raise
+        flags = struct.unpack("=I", _asked(descriptor, _GET_FLAGS, 4))[0]
+        project = _XATTR.unpack(_asked(descriptor, _GET_XATTR, _XATTR.size))[3]
     finally:
         os.close(descriptor)
-    return int(struct.unpack("=I", answer)[0]) & SETTABLE & ~_NOTAIL
+    return int(flags) & SETTABLE & ~_NOTAIL, int(project)
+
+
+def _asked(descriptor: int, request: int, size: int) -> bytes:
+    """What the filesystem answers; zeroes, if it does not know the question."""
+    try:
+        answer: bytes = fcntl.ioctl(descriptor, request, bytes(size))
+    except OSError as error:
+        if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP):
+            return bytes(size)
+        raise
+    return answer
+
+
+def _set(found: dict[int, int]) -> dict[int, int]:
+    return {inode: value for inode, value in found.items() if value}

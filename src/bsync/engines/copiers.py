@@ -7,17 +7,18 @@ import contextlib
 from collections.abc import Iterator
 
 from bsync.acquire.span import Span
-from bsync.engines import allocated
+from bsync.engines import allocated, smaller
 from bsync.engines.blocks import directories, engine
 from bsync.engines.blocks import pair as pairs
 from bsync.errors import Damaged
 from bsync.filesystems.ext.superblock import Ext
+from bsync.filesystems.fat.superblock import Fat
 from bsync.filesystems.kinds import by_blocks, kind_of
 from bsync.layout import Filesystem
 from bsync.plan.relation import began_as_blocks
 from bsync.plan.steps import CopyBlocks, Place, Way
 
-Copier = engine.Copier | allocated.Copier
+Copier = engine.Copier | allocated.Copier | smaller.Copier
 
 
 @contextlib.contextmanager
@@ -26,7 +27,9 @@ def opened(step: CopyBlocks, source: Span, destination: Span) -> Iterator[Copier
     cannot be relied on."""
     with contextlib.ExitStack() as stack:
         copier: Copier
-        if kind_of(step.source).mapped is not None:
+        if _is_smaller(step.place, step.source) and isinstance(step.source, Fat):
+            copier = smaller.Copier((source, destination), step.source, step.place, step.way)
+        elif kind_of(step.source).mapped is not None:
             opening = allocated.opened(source, destination, step.place, step.source, step.way)
             copier = stack.enter_context(opening)
         else:
@@ -50,12 +53,20 @@ def same_blocks(
         return None
     if by_blocks(here).obstacle(here, place.destination.size, grow=False):
         return None
+    if _is_smaller(place, here) and isinstance(here, Fat):
+        compared = smaller.Copier(spans, here, place, Way.COMPARE)
+        compared.prepare()
+        return compared.same()
     if kind_of(here).mapped is not None:
         opening = allocated.opened(*spans, place, here, Way.COMPARE, writable=False)
         with opening as copier:
             copier.prepare()
             return copier.same()
     return _same_ext(spans) if here.clean and there.clean else None
+
+
+def _is_smaller(place: Place, source: Filesystem) -> bool:
+    return place.destination.size < source.size
 
 
 def _same_ext(spans: tuple[Span, Span]) -> bool:

@@ -144,6 +144,9 @@ class ByBlocks(Protocol[F_contra]):
     def is_clone(self, source: F_contra, there: F_contra, /) -> bool:
         """Whether `there` began as a copy of the blocks of `source`."""
 
+    def smallest(self, source: F_contra, /) -> int:
+        """Bytes of the smallest place to which `source` goes so."""
+
     def grown(self, source: F_contra, size: int, /) -> int:
         """Blocks that a clone has once it is grown to `size` bytes; those of `source`, if there is
         no room for more."""

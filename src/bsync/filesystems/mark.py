@@ -13,6 +13,7 @@ import uuid
 from typing import Protocol
 
 LABEL = "bsync-incomplete"
+SHORT_LABEL = LABEL[:12]  # where labels have 12 bytes
 _NAMESPACE = uuid.UUID("5d3cf1e0-9f0c-5d0e-8a62-62a1f07d6c11")
 
 
@@ -32,7 +33,7 @@ def marker_uuid(source_uuid: str) -> str:
 
 def is_marked(found: Named) -> bool:
     """Whether `found` is an unfinished mirror of anything."""
-    return found.label == LABEL
+    return found.label in (LABEL, SHORT_LABEL)
 
 
 def is_unfinished_mirror(found: Named, source: Named) -> bool:

@@ -10,6 +10,8 @@ from bsync.layout import Blank, Content, Filesystem, describe
 from bsync.plan.relation import began_as_blocks, is_clone
 from bsync.plan.steps import CompleteBlocks, CopyBlocks, MarkBlocks, Options, Place, Step, Way
 
+_MOVED = "what lies beyond its new end is moved: install a boot loader such as syslinux anew"
+
 
 def obstacle(place: Place, source: Filesystem, there: Content, options: Options) -> str:
     """Why the blocks engine does not apply; empty where it does."""
@@ -46,7 +48,10 @@ def notes(place: Place, source: Filesystem) -> tuple[str, ...]:
     here, there = (
         extent.start if place.number else None for extent in (place.source, place.destination)
     )
-    return tuple(f"{place.name}: {text}" for text in by_blocks(source).notes(source, here, there))
+    found = by_blocks(source).notes(source, here, there)
+    if place.destination.size < source.size:
+        found += (_MOVED,)
+    return tuple(f"{place.name}: {text}" for text in found)
 
 
 def _present(source: Filesystem, there: Content) -> str:

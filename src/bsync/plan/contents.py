@@ -124,7 +124,7 @@ def _filesystem(place: Place, source: Filesystem, there: Content, options: Optio
     instead = "" if options.engine == "files" else blocks.obstacle(place, source, there, options)
     if options.engine != "files" and not instead:
         return _by_blocks(place, source, there, options)
-    if kind_of(source).files is None:
+    if not _has_readable_files(source, options):
         return _without_files(place, source, there, options, instead)
     if options.engine == "blocks":
         raise Refused(f"{place.name} cannot be cloned by blocks: {instead}", "leave out --engine")
@@ -132,6 +132,15 @@ def _filesystem(place: Place, source: Filesystem, there: Content, options: Optio
     return _by_files(
         place, source, there, options, f"; not by blocks: {instead}" if unexpected else ""
     )
+
+
+def _has_readable_files(source: Filesystem, options: Options) -> bool:
+    """Whether a copy of its files is to be thought of: of what is copied byte by byte otherwise,
+    only where nothing speaks against it."""
+    kind = kind_of(source)
+    if kind.files is None or kind.mapped is None or options.engine == "files":
+        return kind.files is not None
+    return kind.files.obstacle(source) is None
 
 
 def _without_files(

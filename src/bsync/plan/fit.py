@@ -60,10 +60,15 @@ def _overhead(source: Disk, parts: list[Partition]) -> int:
 
 
 def _least(part: Partition) -> int:
-    files = kind_of(part.content).files if isinstance(part.content, Filesystem) else None
-    if files is not None and files.writable(part.content):
-        return min(part.extent.size, files.smallest(part.content))
-    return part.extent.size
+    """What it can do with, by whichever way."""
+    if not isinstance(part.content, Filesystem):
+        return part.extent.size
+    kind, found = kind_of(part.content), [part.extent.size]
+    if kind.files is not None and kind.files.writable(part.content):
+        found.append(kind.files.smallest(part.content))
+    if kind.blocks is not None and not part.content.unmapped:
+        found.append(_up(kind.blocks.smallest(part.content)))
+    return min(found)
 
 
 def _shared_out(parts: list[Partition], least: list[int], room: int) -> list[int]:

@@ -31,6 +31,11 @@ def notes(source: Ext, here: int | None, there: int | None) -> tuple[str, ...]:
     return ()
 
 
+def smallest(source: Ext) -> int:
+    """See `ByBlocks`."""
+    return source.size
+
+
 def grown(source: Ext, size: int) -> int:
     """See `ByBlocks`."""
     return growth.grown(source.superblock, size)

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from bsync.allocation import Allocation, Read
 from bsync.arrays import Numbers
-from bsync.filesystems.fat import superblock, tables
+from bsync.filesystems.fat import smaller, superblock, tables
 from bsync.filesystems.fat.superblock import Fat
 from bsync.filesystems.kind import Command, Held
+from bsync.units import both_sizes
 
 SEARCHES = False
 MOUNTED_WITH: tuple[str, ...] = ()
@@ -16,12 +17,22 @@ GROWN_BY: tuple[str, ...] = ()
 
 def obstacle(source: Fat, size: int, *, grow: bool) -> str:
     """See `ByBlocks`."""
-    return "the destination is smaller than the filesystem" if size < source.size else ""
+    if size >= source.size or smaller.clusters(source.superblock, size):
+        return ""
+    need, have = both_sizes(smaller.smallest(source.superblock), size)
+    return f"its files need {need}, the destination has {have}"
 
 
 def is_clone(source: Fat, there: Fat) -> bool:
-    """See `ByBlocks`.  A serial number has 32 bits, so the geometry has to be the same, too."""
-    return _geometry(source) == _geometry(there)
+    """See `ByBlocks`.  A serial number has 32 bits, so the geometry has to be the same, too;
+    only that a clone may be smaller."""
+    here, present = source.superblock, there.superblock
+    return _geometry(source) == _geometry(there) and present.sectors <= here.sectors
+
+
+def smallest(source: Fat) -> int:
+    """See `ByBlocks`."""
+    return min(source.size, smaller.smallest(source.superblock))
 
 
 def grown(source: Fat, size: int) -> int:
@@ -75,5 +86,5 @@ def _geometry(content: Fat) -> tuple[object, ...]:
     sb = content.superblock
     return (
         sb.uuid, sb.sector_size, sb.cluster, sb.reserved, sb.tables, sb.table, sb.root,
-        sb.sectors, sb.width,
+        sb.width,
     )  # fmt: skip

@@ -18,7 +18,7 @@ ENTRY = 32  # bytes of an entry of a directory
 
 _HIDDEN = 28  # byte of the number of sectors of the disk before the filesystem
 _SIGNATURES = (0x28, 0x29)  # of boot sectors that have a serial number
-_MOST = {12: 0xFF4, 16: 0xFFF4, 32: 0x0FFFFFF6}  # clusters
+MOST = {12: 0xFF4, 16: 0xFFF4, 32: 0x0FFFFFF6}  # clusters
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def name(raw: bytes) -> str:
 
 
 def _width(wide: bool, clusters: int) -> int:
-    width = 32 if wide else 12 if clusters <= _MOST[12] else 16
-    if not 0 < clusters <= _MOST[width]:
+    width = 32 if wide else 12 if clusters <= MOST[12] else 16
+    if not 0 < clusters <= MOST[width]:
         raise BadSuperblock("damaged boot sector")
     return width

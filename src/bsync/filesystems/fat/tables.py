@@ -16,7 +16,7 @@ from bsync.allocation import Allocation, Read, Unknown
 from bsync.arrays import Flags, Numbers
 from bsync.filesystems.fat.superblock import ENTRY, Superblock, name
 
-_BAD = {12: 0xFF7, 16: 0xFFF7, 32: 0x0FFFFFF7}
+BAD = {12: 0xFF7, 16: 0xFFF7, 32: 0x0FFFFFF7}
 _VOLUME, _LONG = 0x08, 0x0F  # attributes of the entry with the label, and of parts of long names
 _CHAIN = 64  # clusters of a root directory that are looked through for the label
 
@@ -26,8 +26,8 @@ def allocation(read: Read, sb: Superblock) -> Allocation:
     that some copy of the table has in use.  Raises `Unknown`."""
     used = np.zeros(sb.clusters, np.bool_)
     for number in range(sb.tables):
-        entries = _table(read, sb, number)[2:]
-        used |= (entries != 0) & (entries != _BAD[sb.width])
+        entries = table(read, sb, number)[2:]
+        used |= (entries != 0) & (entries != BAD[sb.width])
     chosen = ranges.of_bits(used, 0)
     start = np.concatenate([[0], sb.data + chosen.start * sb.cluster])
     length = np.concatenate([[sb.data], chosen.length * sb.cluster])
@@ -43,7 +43,7 @@ def label(read: Read, sb: Superblock) -> str:
         at = (sb.data - sb.root) * sb.sector_size
         found = _label_in(read(at, sb.root * sb.sector_size))
         return sb.label if found is None else found
-    entries, cluster = _table(read, sb, 0), sb.root_cluster
+    entries, cluster = table(read, sb, 0), sb.root_cluster
     for _ in range(_CHAIN):
         if not 2 <= cluster < len(entries):
             break
@@ -55,7 +55,7 @@ def label(read: Read, sb: Superblock) -> str:
     return sb.label
 
 
-def _table(read: Read, sb: Superblock, number: int) -> Numbers:
+def table(read: Read, sb: Superblock, number: int) -> Numbers:
     """One copy of the table, an entry a cluster.  Raises `Unknown`."""
     count = sb.clusters + 2
     size = -(-count * sb.width // 8)
@@ -68,6 +68,18 @@ def _table(read: Read, sb: Superblock, number: int) -> Numbers:
     if sb.width == 16:
         return raw.view("<u2").astype(np.int64)
     return (raw.view("<u4") & 0x0FFFFFFF).astype(np.int64)
+
+
+def packed(sb: Superblock, entries: Numbers) -> bytes:
+    """A table with these entries."""
+    if sb.width == 32:
+        return entries.astype("<u4").tobytes()
+    if sb.width == 16:
+        return entries.astype("<u2").tobytes()
+    even, odd = entries[::2], entries[1::2]
+    odd = np.append(odd, np.zeros(len(even) - len(odd), np.int64))
+    three = np.stack([even & 0xFF, even >> 8 | (odd & 0xF) << 4, odd >> 4], axis=1)
+    return three.astype(np.uint8).tobytes()
 
 
 def _twelve(raw: np.ndarray[tuple[int], np.dtype[np.uint8]], count: int) -> Numbers:

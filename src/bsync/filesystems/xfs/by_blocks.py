@@ -20,9 +20,16 @@ def obstacle(source: Xfs, size: int, *, grow: bool) -> str:
 
 
 def is_clone(source: Xfs, there: Xfs) -> bool:
-    """See `ByBlocks`: whatever has its UUID and blocks of its size."""
+    """See `ByBlocks`: what has its UUID and its root directory; one that was made by files has
+    a root directory of its own."""
     one, other = source.superblock, there.superblock
-    return (one.uuid, one.block_size) == (other.uuid, other.block_size)
+    same = (one.uuid, one.block_size, one.born) == (other.uuid, other.block_size, other.born)
+    return same and other.blocks >= one.blocks
+
+
+def smallest(source: Xfs) -> int:
+    """See `ByBlocks`."""
+    return source.size
 
 
 def grown(source: Xfs, size: int) -> int:

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from bsync.allocation import Read, Unknown
 from bsync.filesystems.kind import Kind, much_lost
-from bsync.filesystems.xfs import by_blocks, space, superblock
-from bsync.filesystems.xfs.superblock import Xfs
+from bsync.filesystems.xfs import by_blocks, by_files, log, space, superblock
+from bsync.filesystems.xfs.superblock import Superblock, Xfs
 
 
 def read(name: str, data: bytes) -> Xfs:
@@ -18,11 +18,24 @@ def read(name: str, data: bytes) -> Xfs:
 
 def look(found: Xfs, read: Read) -> Xfs:
     """See `Kind`."""
+    found = replace(found, superblock=_completed(found.superblock, read))
     try:
         space.allocation(read, found.superblock)
     except Unknown as error:
         return replace(found, unmapped=str(error))
     return found
+
+
+def _completed(sb: Superblock, read: Read) -> Superblock:
+    """With what the superblock does not tell."""
+    if sb.problem:
+        return sb
+    inode = read(sb.root, sb.inode_size) if sb.root + sb.inode_size <= sb.size else b""
+    try:
+        log.check_empty(read, sb)
+    except Unknown:
+        return replace(sb, born=superblock.born(inode), clean=False)
+    return replace(sb, born=superblock.born(inode))
 
 
 def emptied(source: Xfs, there: Xfs) -> str:
@@ -36,6 +49,7 @@ XFS = Kind(
     read=read,
     look=look,
     emptied=emptied,
+    files=by_files,
     blocks=by_blocks,
     mapped=by_blocks,
 )

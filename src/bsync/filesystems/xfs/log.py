@@ -24,6 +24,7 @@ from bsync.filesystems.xfs.superblock import SECTOR, Superblock
 _MAGIC = 0xFEEDBABE
 _UNCLEAN = "it was not cleanly unmounted"
 _IN_FLIGHT = 4096  # sectors: what may have been on its way when the machine died (8 of 256 KiB)
+_NEVER = 0  # the cycle of sectors that xfs_repair and xfs_db leave out when they clear the log
 _LARGE = 2  # version of the log whose records may be longer than one header covers
 _COVERED = 32768  # bytes of a record that one header sector covers
 _UNMOUNT = 0x20  # flag of an operation
@@ -35,7 +36,7 @@ def check_empty(read: Read, sb: Superblock) -> None:
     head = log.head()
     before = log.cycles(max(0, head - _IN_FLIGHT), head)
     after = log.cycles(head, min(log.sectors, head + _IN_FLIGHT))
-    if set(before) != {log.first} or set(after) - {log.first - 1}:
+    if set(before) != {log.first} or set(after) - {log.first - 1, _NEVER}:
         raise Unknown(_UNCLEAN)
     if not log.ends_with_unmount(head):
         raise Unknown(_UNCLEAN)

@@ -22,7 +22,12 @@ _UNKNOWN = "it has features that bsync does not know"
 # ftype, sparse inodes, meta_uuid, bigtime, (needs repair,) large extent counters, exchange, parents
 _INCOMPAT_KNOWN = 0x1 | 0x2 | 0x4 | 0x8 | 0x20 | 0x40 | 0x80
 _META_UUID, _NEEDS_REPAIR = 0x4, 0x10
-_RO_COMPAT_KNOWN = 0x1 | 0x2 | 0x4 | 0x8  # free inodes, reverse map, shared extents, counts
+_RO_COMPAT = {"finobt": 0x1, "rmapbt": 0x2, "reflink": 0x4, "inobtcount": 0x8}
+_RO_COMPAT_KNOWN = sum(_RO_COMPAT.values())
+# As mkfs.xfs calls what can be left out.
+_INCOMPAT = {"sparse": 0x2, "bigtime": 0x8, "nrext64": 0x20, "exchange": 0x40, "parent": 0x80}
+_BORN, _BIGTIME = 144, 1 << 3  # of an inode: when it was made, and a flag of its time's format
+_EPOCH = 1 << 31  # seconds from where such times begin to 1970
 _LEAST_GROUP = 1 << 24  # bytes; mkfs.xfs makes none smaller
 
 
@@ -44,6 +49,12 @@ class Superblock:
     problem: str = ""  # why nothing else of it is read here; it goes on "since …"
     clean: bool = True  # whether its log is empty is another question
     features: frozenset[str] = frozenset()
+    inode_size: int = 512
+    directory_size: int = 4096  # of a block of a directory
+    percent: int = 25  # of the blocks that may become inodes
+    stripe: tuple[int, int] = (0, 0)  # unit and width
+    root: int = 0  # byte of the root directory's inode
+    born: int = 0  # nanoseconds since 1970 when that was made, once it was looked at
 
     @property
     def size(self) -> int:
@@ -89,8 +100,43 @@ def parse(data: bytes) -> Superblock:
         str(uuids.UUID(bytes=uuid)), _text(data[108:120]), block_size, sector_size, blocks,
         group_blocks, groups, free, first * block_size, log_blocks * block_size,
         data[248:264] if int.from_bytes(data[216:220], "big") & _META_UUID else uuid,
-        _problem(data),
+        _problem(data), True, _features(data), *_shape(data, block_size, group_blocks),
     )  # fmt: skip
+
+
+def born(inode: bytes) -> int:
+    """When an inode was made, in nanoseconds since 1970; 0 if this is none."""
+    if len(inode) < 152 or inode[:2] != b"IN":
+        return 0
+    flags, seconds, rest = struct.unpack_from(">Q16xiI", inode, 120)
+    if flags & _BIGTIME:
+        return int.from_bytes(inode[_BORN : _BORN + 8], "big") - _EPOCH * 10**9
+    return int(seconds * 10**9 + rest)
+
+
+def _features(data: bytes) -> frozenset[str]:
+    """What can be left out, and is not, as mkfs.xfs calls it."""
+    ro_compat, incompat = struct.unpack_from(">II", data, 212)
+    present = {name for name, bit in _RO_COMPAT.items() if ro_compat & bit}
+    present |= {name for name, bit in _INCOMPAT.items() if incompat & bit}
+    return frozenset(present)
+
+
+def _shape(
+    data: bytes, block_size: int, group_blocks: int
+) -> tuple[int, int, int, tuple[int, int], int]:
+    """Sizes of inodes and of blocks of directories, percent of inodes, stripe, the root's inode."""
+    (inode_size,) = struct.unpack_from(">H", data, 104)
+    directory_size = block_size << min(data[192], 16)
+    powers = inode_size and not inode_size & (inode_size - 1)
+    if not powers or not 256 <= inode_size <= min(2048, block_size) or directory_size > 65536:
+        raise BadSuperblock(_DAMAGED)
+    unit, width = struct.unpack_from(">II", data, 184)
+    (root,) = struct.unpack_from(">Q", data, 56)
+    shift, each = data[124], (block_size // inode_size).bit_length() - 1
+    group, rest = root >> (shift + each), root & ((1 << (shift + each)) - 1)
+    at = group * group_blocks * block_size + rest * inode_size
+    return inode_size, directory_size, data[127], (unit * block_size, width * block_size), at
 
 
 def _text(data: bytes) -> str:
