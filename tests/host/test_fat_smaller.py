@@ -96,3 +96,21 @@ def test_verify_sees_a_byte_that_decayed(lab: Lab) -> None:
     assert "its blocks in use differ" in lab.bsync("verify", source, target, status=6).out
     lab.bsync(source, target)
     assert_clone(lab, source, target)
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [(44, 0x0FFFFFFF), (44, 3), (48, 0x00060009)],
+    ids=["no root", "another root", "other places of copies"],
+)
+def test_a_damaged_source_is_refused_or_cloned(lab: Lab, at: int, value: int) -> None:
+    source, target = make(lab, 32), lab.image("target.img", 40 * MIB)
+    with source.open("r+b") as file:
+        file.seek(at)
+        file.write(value.to_bytes(4, "little"))
+    run = lab.bsync(source, target, status=None)
+    assert run.status in (0, 3, 4)
+    if run.status:
+        assert target.stat().st_blocks == 0
+    else:
+        assert "identical" in lab.bsync("verify", source, target).out

@@ -149,3 +149,19 @@ def test_a_clone_by_files_is_never_taken_for_one_by_blocks(lab: Lab, source: Pat
     assert "every" not in lab.bsync("--engine", "blocks", source, target).out
     assert_clone(lab, source, target)
     assert "nothing differs" in lab.bsync(source, target).out
+
+
+@pytest.mark.parametrize("label", ["gpt", "dos"])
+def test_a_disk_onto_a_smaller_one(lab: Lab, label: str) -> None:
+    source, target = lab.image("source.img", 440 * MIB), lab.image("target.img", 340 * MIB)
+    type_ = "L" if label == "gpt" else "83"
+    swap, part = lab.table(source, f"label: {label}\nsize=10M, type=S\nsize=420M, type={type_}\n")
+    lab.make(source, swap, "mkswap", "-q")
+    lab.make(source, part, *MAKE)
+    with lab.mounted(source, part) as tree:
+        (tree / "file").write_bytes(os.urandom(MIB))
+    lab.bsync(source, target)
+    assert "identical" in lab.bsync("verify", source, target).out
+    small = lab.partitions(target)[1]
+    assert 300 * MIB <= small.size < 340 * MIB
+    assert_same_tree(lab, source, target, part, small, options="nouuid")

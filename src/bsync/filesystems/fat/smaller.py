@@ -87,13 +87,14 @@ def _only_table(read: Read, sb: Superblock) -> Numbers:
 
 
 def _moves(sb: Superblock, table: Numbers, count: int) -> Numbers:
-    """Where each cluster goes; clusters count from 2."""
+    """Where each cluster goes, counted from 2; 0 for those that nothing may lead to."""
     taken = (table != 0) & (table != tables.BAD[sb.width])
     beyond = np.flatnonzero(taken[count + 2 :]) + count + 2
     free = np.flatnonzero(table[2 : count + 2] == 0)[: len(beyond)] + 2
     if not count or len(free) < len(beyond):
         raise Unknown("its files need more clusters")
     moves = np.arange(len(table), dtype=np.int64)
+    moves[count + 2 :] = 0
     moves[beyond] = free
     return moves
 
@@ -105,6 +106,8 @@ def _moved_table(sb: Superblock, table: Numbers, moves: Numbers, count: int) -> 
     following = table[taken]
     inside = (following >= 2) & (following < len(table))
     following[inside] = moves[following[inside]]
+    if not following.all():
+        raise Unknown(_DAMAGED)
     found = table[: count + 2].copy()
     found[moves[taken]] = following
     return found
@@ -118,7 +121,7 @@ def _chain(sb: Superblock, table: Numbers, first: int) -> list[int]:
         first = int(table[first])
         if len(found) > sb.clusters:
             raise Unknown(_DAMAGED)
-    if first < tables.BAD[sb.width]:
+    if not found or first < tables.BAD[sb.width]:
         raise Unknown(_DAMAGED)
     return found
 
@@ -158,7 +161,7 @@ def _moved_folder(
         cluster = low | (high << 16 if sb.width == 32 else 0)
         if cluster == 0:
             continue
-        if not 2 <= cluster < len(moves):
+        if not 2 <= cluster < len(moves) or not moves[cluster]:
             raise Unknown(_DAMAGED)
         if entry[11] & _FOLDER and entry[:2] not in (b". ", b".."):
             pending.append(cluster)
