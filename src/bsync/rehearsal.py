@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 from collections.abc import Iterator, Sequence
 
 from bsync.acquire import loop, mount
@@ -27,6 +28,8 @@ from bsync.plan.steps import (
 )
 from bsync.run import require, run
 
+_BLOCKS_MEMORY = 768 << 20  # bytes of address space for the threads that copy by blocks
+
 _PROGRAMS: dict[type[Step], tuple[str, ...]] = {
     WriteTable: ("sfdisk", "wipefs"),
     MakeFilesystem: ("wipefs", "blkdiscard"),
@@ -43,6 +46,8 @@ def rehearse(plan: Plan, ledger: Ledger) -> None:
     Raises `Unavailable`.
     """
     require({program for step in plan.steps for program in _programs(step)})
+    if any(isinstance(step, MarkBlocks) for step in plan.steps):
+        _check_address_space()
     for step in plan.steps:
         if isinstance(step, CopyFiles):
             _try_mount(step, ledger)
@@ -52,6 +57,14 @@ def rehearse(plan: Plan, ledger: Ledger) -> None:
             with _sparse_file(size) as (_, path):
                 if command := by_files(step.source).rehearsing(step.source, size, path):
                     run(*command, failure=Unavailable)
+
+
+def _check_address_space() -> None:
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < _BLOCKS_MEMORY:
+        have, need = limit >> 20, _BLOCKS_MEMORY >> 20
+        message = f"copying by blocks needs {need} MiB of address space, and may have {have}"
+        raise Unavailable(message, "raise the limit: ulimit -v")
 
 
 def _try_mount(step: CopyFiles, ledger: Ledger) -> None:

@@ -122,6 +122,14 @@ def test_a_limit_of_the_shell(lab: Lab, limit: str, said: str) -> None:
     assert said in run.err
 
 
+def test_too_little_address_space_for_blocks_is_said_before_writing(lab: Lab) -> None:
+    source, target = bare(lab), lab.image("target.img", 64 * MIB)
+    run = after(lab, "ulimit -v 600000", source, target)
+    assert run.status == 4, run
+    assert "address space" in run.err
+    assert not target.read_bytes().strip(b"\0")
+
+
 def test_nowhere_to_write_to(lab: Lab) -> None:
     image = bare(lab)
     command = f"{BSYNC} inspect {image} >/dev/full 2>/dev/full"
