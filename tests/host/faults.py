@@ -26,6 +26,7 @@ from bsync.acquire import block, iscsi_user, loop, mount
 from bsync.blockio import channel, pump
 from bsync.engines import rsync
 from bsync.engines.blocks.engine import Copier
+from bsync.execution import by_blocks, by_files, context, disk
 
 Hit = Callable[[], None]
 
@@ -33,7 +34,6 @@ Hit = Callable[[], None]
 _BEFORE = {
     "before-line": (ledger.Ledger, "note"),
     "before-write": (block.Device, "write"),
-    "before-child": (execute, "run"),
     "before-unmounting": (mount.Mount, "release"),
     "before-detaching": (loop.Loop, "release"),
     "before-superblock": (Copier, "_write_superblock"),
@@ -219,7 +219,10 @@ def _arrange(point: str, count: int, number: int) -> None:
         "soon": lambda: _kill_soon(detail, count),
         "started": lambda: _watch_start(detail, hit),
     }
-    if point in _BEFORE:
+    if point == "before-child":
+        for module in (disk, by_files, by_blocks, context):
+            _patch(module, "run", hit, after=False)
+    elif point in _BEFORE:
         _patch(*_BEFORE[point], hit, after=False)
     elif point in _AFTER:
         _patch(*_AFTER[point], hit, after=True)

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+import small_disks
 from disks import MIB, assert_clone, fill, names, read, write
 from lab import Lab, Part, call, digest
 from trees import assert_same_tree
@@ -341,4 +342,16 @@ def test_a_mirror_that_may_not_grow_enough_is_refused(lab: Lab) -> None:
     os.truncate(target, 24 * MIB)
     before = digest(target)
     assert "the files need" in lab.bsync("--yes", source, target, status=3).err
+    assert digest(target) == before
+
+
+@pytest.mark.parametrize("engine", ["blocks", "files"])
+def test_where_nothing_changed_nothing_is_written(lab: Lab, engine: str) -> None:
+    """Not even on a disk that boots: neither a mark nor the stub in its boot code."""
+    source = small_disks.disk(lab)
+    target = lab.image("target.img", source.stat().st_size)
+    lab.bsync("--engine", engine, source, target)
+    before = digest(target)
+    said = lab.bsync("--engine", engine, source, target).out
+    assert "done: 0 files, 0 bytes transferred" in said
     assert digest(target) == before

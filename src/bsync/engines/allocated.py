@@ -43,6 +43,7 @@ class Copier:
         self._held: Held = ()
         self._runs: list[Run] = []
         self._grows = False
+        self._before: Callable[[], None] = lambda: None
         self.idle = False  # nothing differs, so nothing is written
 
     def prepare(self) -> None:
@@ -59,6 +60,12 @@ class Copier:
         self._held = mapped.held(self._like, read, self._start)
         self._runs = _rest(allocation, self._held)
 
+    def before_writing(self, act: Callable[[], None]) -> None:
+        """What is to happen before the first write, if there is any."""
+        self._before = act
+        if self._way is not Way.COMPARE:
+            act()
+
     def begin(self, *, always: bool = False) -> None:
         """What is there is marked once something is found to differ; what is not, is already.
         `always`: it is to grow in any case."""
@@ -72,6 +79,7 @@ class Copier:
             if self._unchanged(differing):
                 self.idle = not self._grows
                 return Transfer()
+            self._before()
             self._destination.put(0, SECTOR.ljust(self._size, b"\0"))
             written = self._run(pump.replacing, ranges.of_blocks(differing).pairs())
             return Transfer(transferred=written + held)
@@ -87,6 +95,7 @@ class Copier:
 
     def complete(self) -> None:
         """Write what was held back, the first block last.  Raises `CopyFailed`."""
+        self._before()
         for at, data in reversed(self._held):
             self._destination.flush()
             self._destination.put(at, data)

@@ -38,6 +38,25 @@ def mirror(
     return done
 
 
+def same(source: Tree, destination: Tree, *, checksum: bool) -> bool:
+    """Whether `mirror` would change nothing; nothing is written."""
+    paths = _paths(destination, destination.remarkable.linked)
+    sparse_files, late = source.remarkable.sparse, source.remarkable.late
+    here = _paths(source, sparse_files | late)
+    there = attributes.by_path(destination.remarkable, paths)
+    if attributes.by_path(source.remarkable, here) != there:
+        return False
+    linked = _of(destination.remarkable.linked, paths)
+    if any(links.wrong(source.path, destination.path, linked)):
+        return False
+    holed = _of(sparse_files if checksum else sparse_files & late, here)
+    if not all(sparse.same_data(source.path, destination.path, names[0]) for names in holed):
+        return False
+    doubtful = [] if checksum else [p for names in _of(late - sparse_files, here) for p in names]
+    spared = [path for names in holed for path in names]
+    return not rsync.differ(source.path, destination.path, spared, doubtful, checksum=checksum)
+
+
 def _refresh(
     source: Tree, destination: Tree, names: list[bytes], advance: Callable[[int], None]
 ) -> Transfer:

@@ -20,14 +20,18 @@ _FINE = 64 * KIB  # pieces in which a sparse destination stays so
 _BLOCK = 4096  # bytes that a disk writes whole or not at all
 
 
-def copy(source: Span, destination: Span, advance: Callable[[int], None]) -> int:
+def copy(
+    source: Span, destination: Span, advance: Callable[[int], None],
+    before_writing: Callable[[], None],
+) -> int:  # fmt: skip
     """Make the destination's bytes the source's, as many as that has.  Returns how many bytes were
-    written."""
+    written; `before_writing` is called before the first one is."""
     written = 0
     offsets = range(0, source.size, PIECE)
     for offset, data in _differing(source, destination, [*offsets[1:], *offsets[:1]]):
         advance(offset or source.size)
         if data and not written:
+            before_writing()
             _erase(destination.part(0, min(PIECE, source.size)))
         if data and not offset:
             _put_beginning(destination, data)

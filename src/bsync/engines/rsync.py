@@ -111,6 +111,41 @@ def differences(source: Path, destination: Path, holed: Sequence[bytes]) -> list
     return found
 
 
+def differ(
+    source: Path, destination: Path, holed: Sequence[bytes], doubtful: Sequence[bytes],
+    *, checksum: bool,
+) -> bool:  # fmt: skip
+    """Whether `mirror`, and `refresh` of the `doubtful` paths, would change anything; it ends at
+    the first difference.  The contents of the `holed` are not compared."""
+    patterns = b"".join(b"/" + _literal(path) + b"\0" for path in holed)
+    contents = ("--checksum", "--exclude-from=-") if checksum else ()
+    if _differs(source, destination, patterns if checksum else b"", *contents):
+        return True
+    if checksum and holed and _differs(source, destination, b"\0".join(holed), "--files-from=-"):
+        return True
+    given = b"\0".join(doubtful)
+    return bool(doubtful) and _differs(source, destination, given, "--checksum", "--files-from=-")
+
+
+class _Found(Exception):
+    """A first difference."""
+
+
+def _differs(source: Path, destination: Path, given: bytes, *how: str) -> bool:
+    def watch(line: str) -> None:
+        if line.strip():
+            raise _Found
+
+    try:
+        result = run(
+            "rsync", *OPTIONS, "--dry-run", "--itemize-changes", "--out-format=%i %n", "--from0",
+            *how, f"{source}/", f"{destination}/", given=given, watch=watch,
+        )  # fmt: skip
+    except _Found:
+        return True
+    return bool(result.output.strip())
+
+
 def _compare(source: Path, destination: Path, given: bytes, *how: str) -> list[str]:
     result = run(
         "rsync", *OPTIONS, "--dry-run", "--itemize-changes", "--out-format=%i %n", "--from0", *how,

@@ -28,6 +28,7 @@ class Copier:
         self._like, self._way = like, way
         self._start = place.destination.start if place.number else None
         self._wanted = Smaller((), ())
+        self._before: Callable[[], None] = lambda: None
         self.idle = False  # nothing differs, so nothing is written
 
     def prepare(self) -> None:
@@ -40,6 +41,10 @@ class Copier:
                 f"{self._source.word} cannot be made smaller: {error}", "run fsck.vfat on it"
             ) from None
 
+    def before_writing(self, act: Callable[[], None]) -> None:
+        """What is to happen before the first write, if there is any."""
+        self._before = act
+
     def begin(self, *, always: bool = False) -> None:
         """What is there is marked once something is found to differ."""
 
@@ -48,6 +53,7 @@ class Copier:
         if self._way is Way.COMPARE and self.same():
             self.idle = True
             return Transfer()
+        self._before()
         self._destination.write(0, SECTOR)
         self._destination.flush()
         written = done = 0

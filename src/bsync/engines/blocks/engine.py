@@ -91,6 +91,10 @@ class Copier:
             == (other.uuid, other.label, other.features - grown, tuning(other))
         )  # fmt: skip
 
+    def before_writing(self, act: Callable[[], None]) -> None:
+        """What is to happen before the first write, which is about to come."""
+        act()
+
     def begin(self, *, always: bool = False) -> None:
         """Mark the destination, `always` or unless nothing differs.  Raises `CopyFailed`."""
         self.idle = self.idle and not always
