@@ -51,6 +51,7 @@ class Image:
         data[32:48] = UUID
         struct.pack_into(">Q", data, 48, 1 << 12 | LOG_AT)
         struct.pack_into(">IIIIHH", data, 84, GROUP, 2, 0, LOG_BLOCKS, 0xB4A5, SECTOR)
+        struct.pack_into(">H", data, 104, 512)  # bytes of an inode
         data[124] = 12
         struct.pack_into(">Q", data, 144, free)
         struct.pack_into(">IIII", data, 208, 0, 0xF, 0xF, 0)
