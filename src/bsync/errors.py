@@ -119,6 +119,13 @@ _LIMITS = {
     errno.EFBIG: ("a file may not be as large as this", "raise the limit: ulimit -f"),
 }
 
+_HINTS = frozenset(hint for _, hint in _LIMITS.values())
+
+
+def limit_hint(error: OSError) -> str:
+    """What to do about a limit of the machine that `error` tells of; empty if it is none."""
+    return _LIMITS.get(error.errno or 0, ("", ""))[1]
+
 
 def of_machine(error: BaseException) -> tuple[str, str] | None:
     """The message and the hint for an exception that is the machine's trouble; None for a defect
@@ -169,7 +176,15 @@ def writing(hint: str = "") -> Iterator[None]:
         with machine_troubles():
             yield
     except Unavailable as error:
-        raise CopyFailed(error.message, "; ".join(filter(None, (error.hint, hint)))) from None
+        raise CopyFailed(error.message, _with(error.hint, hint)) from None
+    except CopyFailed as error:
+        if type(error) is CopyFailed and error.hint in ("", *_HINTS):
+            raise CopyFailed(error.message, _with(error.hint, hint)) from None
+        raise
+
+
+def _with(own: str, hint: str) -> str:
+    return "; ".join(filter(None, (own, hint)))
 
 
 class Stopped(BaseException):

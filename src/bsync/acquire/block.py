@@ -19,13 +19,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from bsync.acquire import locks
+from bsync.acquire import hints, locks
 from bsync.acquire.ground import Ground, ground_of, loops_on
 from bsync.acquire.holders import rows_above, user_of
 from bsync.acquire.identity import other_paths_held
 from bsync.acquire.nbd import Shortcut
 from bsync.deferred import deferred
-from bsync.errors import CopyFailed, Refused, Unavailable, Usage
+from bsync.errors import CopyFailed, Refused, Unavailable, Usage, limit_hint
 from bsync.locate import DevicePath, LoopFile
 from bsync.units import both_sizes
 
@@ -93,7 +93,9 @@ class Device:
                 count = os.pwrite(self.descriptor, view, offset)
                 view, offset = view[count:], offset + count
         except OSError as error:
-            raise CopyFailed(f"{self.word} cannot be written: {error.strerror}") from None
+            raise CopyFailed(
+                f"{self.word} cannot be written: {error.strerror}", limit_hint(error)
+            ) from None
 
     def flush(self) -> None:
         """All that was written is on the disk, and whoever reads sees it, by whatever way it came
@@ -250,26 +252,12 @@ def _created(word: str, path: str, size: int, held: contextlib.ExitStack) -> Dev
         os.ftruncate(descriptor, size)
     except OSError as error:
         raise Unavailable(
-            f"cannot create {path}: {error.strerror}", _hint_to_create(error, path, size)
+            f"cannot create {path}: {error.strerror}", hints.to_create(error, path, size)
         ) from None
     locks.hold(descriptor, path, writable=True, wanted=True)
     ground = ground_of(os.fstat(descriptor))
     name = f"/proc/{os.getpid()}/fd/{descriptor}"
     return Device(word, name, descriptor, size, _FILE_SECTOR, "new image file", ground, path)
-
-
-def _hint_to_create(error: OSError, path: str, size: int) -> str:
-    folder = os.path.dirname(path) or "."
-    match error.errno:
-        case errno.EOPNOTSUPP | errno.EISDIR:  # O_TMPFILE, that is
-            return f"try: truncate -s {size} {path}"
-        case errno.ENOENT:
-            return f"create the folder first: mkdir -p {folder}"
-        case errno.EROFS:
-            return f"the filesystem that holds {folder} is mounted read-only"
-        case errno.EFBIG | errno.EINVAL:
-            return f"the filesystem that holds {folder} has no files as large as that"
-    return privilege_hint(error)
 
 
 def _existing(
@@ -283,8 +271,7 @@ def _existing(
         real = os.path.realpath(path, strict=True)
         facts = os.stat(real)
     except OSError as error:
-        hint = privilege_hint(error)
-        hint = hint or ("--create SIZE makes an image file" if access.wanted else "")
+        hint = hints.privilege(error) or (hints.to_make(path) if access.wanted else "")
         raise Unavailable(f"{path}: {error.strerror}", hint) from None
     refuse_overlap(apart_from, word, ground_of(facts))
     if stat.S_ISBLK(facts.st_mode):
@@ -344,7 +331,7 @@ def _open(held: contextlib.ExitStack, path: str, flags: int) -> int:
             raise Refused(f"{path} is in use: {what}", hint) from None
         if error.errno == errno.EROFS:
             raise Refused(f"{path} is read-only", "it can only be a source") from None
-        raise Unavailable(f"{path}: {error.strerror}", privilege_hint(error)) from None
+        raise Unavailable(f"{path}: {error.strerror}", hints.privilege(error)) from None
 
 
 def _kept(held: contextlib.ExitStack, path: str, flags: int) -> int:
@@ -378,15 +365,6 @@ def _identity(path: str) -> str:
     serial = f"serial {facts['serial']}" if facts.get("serial") else ""
     words = [str(facts.get("model") or "").strip(), serial]
     return ", ".join(filter(None, words)) or f"{facts.get('type') or 'block device'}"
-
-
-def privilege_hint(error: OSError) -> str:
-    """What to do where something was not permitted; empty where it was."""
-    if error.errno not in (errno.EACCES, errno.EPERM):
-        return ""
-    if os.geteuid():
-        return "run as root"
-    return "root may not do so here: is it immutable (lsattr), or is this a container?"
 
 
 def refuse_overlap(source: Device | None, word: str, ground: Ground) -> None:

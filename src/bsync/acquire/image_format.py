@@ -80,6 +80,7 @@ def exported_image(ledger: Ledger, locator: ImageFile, *, writable: bool) -> Ite
     """The disk in an image as a file; see `exported`.  Raises `Unavailable`, `Refused`."""
     if writable:
         refuse_unwritable(locator)
+    _refuse_cut_short(locator)
     node = Node(str(locator), _image_options(locator), lambda said: _explained(locator, said))
     with exported(ledger, node, writable=writable, patience=None) as export:  # as for any file
         yield export
@@ -98,6 +99,20 @@ def exported_nbd(
     )
     with exported(ledger, node, writable=writable, patience=patience) as export:
         yield export
+
+
+def _refuse_cut_short(locator: ImageFile) -> None:
+    """Raise `Refused` where a qcow2 image ends before its own tables: what is missing would be read
+    as zeroes.  Format: QEMU's docs/interop/qcow2.txt."""
+    if locator.format != "qcow2":
+        return
+    with contextlib.suppress(OSError), open(locator.path, "rb") as file:
+        header, size = file.read(56), os.fstat(file.fileno()).st_size
+        if len(header) < 56 or not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return
+        entries, level_one, counts = struct.unpack_from(">IQQ", header, 36)
+        if level_one + 8 * entries > size or counts >= size:
+            raise Refused(f"{locator} is cut short: its tables lie beyond its end", "copy it anew")
 
 
 def _image_options(locator: ImageFile) -> dict[str, object]:

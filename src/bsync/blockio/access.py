@@ -20,7 +20,7 @@ from bsync.arrays import Numbers
 from bsync.blockio import channel as channels
 from bsync.blockio.channel import Channel
 from bsync.blockio.memory import Arena, Buffer, buffer
-from bsync.errors import CopyFailed, Damaged
+from bsync.errors import CopyFailed, Damaged, limit_hint
 from bsync.layout import Extent
 
 READERS = 8  # requests under way at once
@@ -60,11 +60,12 @@ class Access:
             try:
                 count = transfer(views, at)
             except OSError as error:
-                reason = error.strerror
+                reason, hint = error.strerror, limit_hint(error)
             else:
-                reason = "" if count else "it ends there"
+                reason, hint = "" if count else "it ends there", ""
             if reason:
-                raise CopyFailed(f"{self.device.word} cannot be {what} at byte {at}: {reason}")
+                said = f"{self.device.word} cannot be {what} at byte {at}: {reason}"
+                raise CopyFailed(said, hint)
             views, at = _rest(views, count), at + count
 
     def _check(self, block: int, size: int) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from bsync.errors import Refused
 from bsync.filesystems import mark
 from bsync.filesystems.kinds import by_files, kind_of
-from bsync.layout import Blank, Content, Filesystem, Swap, describe
+from bsync.layout import Blank, Content, Filesystem, Problem, Swap, Unsupported, describe
 from bsync.plan import blocks
 from bsync.plan.notes import behind_notes, raw_notes
 from bsync.plan.relation import Relation, identifies, is_clone, is_raw_clone, relation
@@ -26,6 +26,13 @@ from bsync.plan.steps import (
 )
 from bsync.units import both_sizes, size_text
 
+# What may be a stale signature, or damaged: not to be copied without a look.
+_DOUBTFUL = frozenset(
+    (
+        Problem.DAMAGED, Problem.CUT_SHORT, Problem.AMBIGUOUS, Problem.TABLE_TOO,
+        Problem.TABLE_DAMAGED, Problem.TABLE_MISSING,
+    )
+)  # fmt: skip
 _SMALLEST_SWAP = 10  # pages; mkswap(8) refuses less
 
 
@@ -59,11 +66,12 @@ def content_steps(place: Place, source: Content, there: Content, options: Option
 
 
 def _unknown(place: Place, content: Content) -> Refused:
-    what = describe(content)
-    said = "no known contents" if what in ("nothing", "unknown data") else (
-        f"unsupported contents: {what}"
-    )  # fmt: skip
-    return Refused(f"{place.at_source}: {said}", "use --raw to copy them byte by byte")
+    what, hint = f"unsupported contents: {describe(content)}", "use --raw to copy them byte by byte"
+    if isinstance(content, Blank) or (isinstance(content, Unsupported) and content.unknown):
+        what = "no known contents"
+    elif isinstance(content, Unsupported) and content.problem in _DOUBTFUL:
+        hint = "wipefs shows the signatures there; --raw copies it byte by byte, as it is"
+    return Refused(f"{place.at_source}: {what}", hint)
 
 
 def _lost(place: Place, there: Content) -> tuple[str, ...]:
