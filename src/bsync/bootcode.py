@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The program in the first 440 bytes of a disk, while the disk is an incomplete mirror.
+"""The program in the first 440 bytes of a disk, while the disk is an incomplete clone.
 
 It says so on the console and halts, so that a half-written clone does not boot.  Pure.
 Source of the format: the BIOS loads sector 0 to 0000:7C00 and jumps there in real mode.
@@ -13,7 +13,7 @@ MESSAGE = b"bsync: this disk is an incomplete clone. Run bsync again to complete
 
 
 def is_disarmed(boot_code: bytes) -> bool:
-    """Whether `boot_code` is the program of an incomplete mirror."""
+    """Whether `boot_code` is the program of an incomplete clone."""
     return MESSAGE in boot_code[:BOOT_PROGRAM]
 
 

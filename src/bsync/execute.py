@@ -35,7 +35,7 @@ from bsync.plan.steps import (
     WriteBoot,
     WriteTable,
 )
-from bsync.rehearsal import rehearse
+from bsync.preflight import preflight
 
 _COMPLETABLE = "the clone is incomplete: the same command completes it"
 
@@ -48,7 +48,7 @@ def execute(
 
     Raises `Unavailable` if that fails; `CopyFailed` once anything may have been written.
     """
-    rehearse(plan, ledger)
+    preflight(plan, ledger)
     context = Context(ledger, source, destination, Stub(destination))
     with contextlib.ExitStack() as stack:
         with nothing_written():

@@ -54,7 +54,7 @@ class Request:
 
 
 def clone(request: Request, emit: Emit, confirm: Confirm) -> None:
-    """Make the destination a mirror of the source."""
+    """Make the destination a clone of the source."""
     with nothing_written():
         _recover_orphans(request, emit)
         private_namespace()
@@ -85,7 +85,7 @@ def plan(request: Request, emit: Emit) -> None:
 
 @nothing_written()
 def check(request: Request, emit: Emit) -> None:
-    """Compare both sides in everything, and raise `Different` if they are not mirrors."""
+    """Compare both sides in everything, and raise `Different` if they are not clones."""
     private_namespace()
     with _ledger() as ledger, _devices(request, ledger, emit, Role.SIGHT) as devices:
         source = _survey(devices[0], ledger)

@@ -43,7 +43,7 @@ def _recover(ledger: Ledger, path: str, content: Filesystem) -> None:
 
 
 def _distrust(span: Span, content: Filesystem) -> None:
-    """Say in the superblock, which the mirror gets, that it was written a day earlier.
+    """Say in the superblock, which the clone gets, that it was written a day earlier.
 
     In a copy of a filesystem at work, times may be newer than the contents that they tell of:
     data is written up to half a minute later, and with lazytime half a day.  So a later

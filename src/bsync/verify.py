@@ -121,7 +121,7 @@ def _content(here: Content, there: Content) -> Iterator[str]:
 
 
 def _unlike(here: Filesystem, there: Filesystem) -> list[str]:
-    """What differs between two superblocks that should be each other's mirror."""
+    """What differs between two superblocks that should be each other's clone."""
     if mark.is_marked(there):
         return ["is marked as an incomplete clone"]
     facts = (

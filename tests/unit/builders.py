@@ -128,7 +128,7 @@ def fat(size: int = 64 * MIB, **changes: Any) -> Fat:
 
 
 def marked(source: Filesystem) -> Filesystem:
-    """An unfinished clone of `source`; where only blocks are known, no filesystem tells of it."""
+    """An incomplete clone of `source`; where only blocks are known, no filesystem tells of it."""
     if isinstance(source, Fat):
         return source
     names: dict[str, Any] = {"uuid": mark.marker_uuid(source.uuid), "label": mark.LABEL}

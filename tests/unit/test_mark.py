@@ -39,10 +39,10 @@ def test_who_is_marked() -> None:
     foreign = builders.superblock(label=mark.LABEL, uuid=builders.OTHER)
     assert not mark.is_marked(source)
     assert mark.is_marked(unfinished)
-    assert mark.is_unfinished_mirror(unfinished, source)
-    assert mark.is_unfinished_mirror(early, source)
-    assert not mark.is_unfinished_mirror(foreign, source)
-    assert not mark.is_unfinished_mirror(source, source)
+    assert mark.is_incomplete_clone(unfinished, source)
+    assert mark.is_incomplete_clone(early, source)
+    assert not mark.is_incomplete_clone(foreign, source)
+    assert not mark.is_incomplete_clone(source, source)
 
 
 @pytest.mark.parametrize("summed", [False, True])

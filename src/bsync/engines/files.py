@@ -12,7 +12,7 @@ from bsync.engines.rsync import Transfer
 from bsync.errors import CopyFailed
 
 
-def mirror(
+def clone(
     source: Tree, destination: Tree, advance: Callable[[int], None], *, checksum: bool = False
 ) -> Transfer:
     """Make the destination's tree the source's.  Raises `CopyFailed`.
@@ -30,7 +30,7 @@ def mirror(
     done = _copy_sparse(source, destination, _of(sparse_files & late, here), True)
     done += _copy_sparse(source, destination, _of(sparse_files - late, here), checksum)
     holed = [path for names in _of(sparse_files, here) for path in names]
-    done += rsync.mirror(source.path, destination.path, advance, checksum=checksum, holed=holed)
+    done += rsync.clone(source.path, destination.path, advance, checksum=checksum, holed=holed)
     if not checksum:
         doubtful = [path for names in _of(late - sparse_files, here) for path in names]
         done += _refresh(source, destination, doubtful, advance)
@@ -39,7 +39,7 @@ def mirror(
 
 
 def same(source: Tree, destination: Tree, *, checksum: bool) -> bool:
-    """Whether `mirror` would change nothing; nothing is written."""
+    """Whether `clone` would change nothing; nothing is written."""
     paths = _paths(destination, destination.remarkable.linked)
     sparse_files, late = source.remarkable.sparse, source.remarkable.late
     here = _paths(source, sparse_files | late)

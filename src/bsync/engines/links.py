@@ -2,7 +2,7 @@
 """Names that rsync(1) takes for equal when they are not.
 
 It makes hard links, but never breaks one: where the source has two files by now, equal in
-contents and times, the mirror would keep its one file under both names, and every later
+contents and times, the clone would keep its one file under both names, and every later
 change of one would go to the other too.  It also takes a block device for the character
 device of the same number.  Such names are removed from the destination before rsync runs.
 """

@@ -42,7 +42,7 @@ class Transfer:
         )
 
 
-def mirror(
+def clone(
     source: Path, destination: Path, advance: Callable[[int], None], *, checksum: bool = False,
     holed: Sequence[bytes] = (),
 ) -> Transfer:  # fmt: skip
@@ -115,7 +115,7 @@ def differ(
     source: Path, destination: Path, holed: Sequence[bytes], doubtful: Sequence[bytes],
     *, checksum: bool,
 ) -> bool:  # fmt: skip
-    """Whether `mirror`, and `refresh` of the `doubtful` paths, would change anything; it ends at
+    """Whether `clone`, and `refresh` of the `doubtful` paths, would change anything; it ends at
     the first difference.  The contents of the `holed` are not compared."""
     patterns = b"".join(b"/" + _literal(path) + b"\0" for path in holed)
     contents = ("--checksum", "--exclude-from=-") if checksum else ()

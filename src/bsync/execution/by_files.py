@@ -59,7 +59,7 @@ def _see_mark(step: MakeFilesystem | MarkFilesystem, context: Context) -> None:
     kind = kind_of(step.source)
     beginning = context.destination.read(step.place.destination.start, kind.reach)
     with contextlib.suppress(BadSuperblock):
-        if marks.is_unfinished_mirror(kind.read(step.source.kind, beginning), step.source):
+        if marks.is_incomplete_clone(kind.read(step.source.kind, beginning), step.source):
             return
     raise CopyFailed(f"{step.place.name}: what was written to the destination is not there")
 
@@ -131,7 +131,7 @@ def copy_files(step: CopyFiles, context: Context, advance: Advance) -> tuple[Tra
     """Copy what differs; a few words on it."""
     tree, place = context.trees[step.place.number], step.place
     with mounted_tree(context.ledger, context.spans(place)[1], step.source, writable=True) as there:
-        done = files.mirror(tree, there, advance, checksum=step.checksum)
+        done = files.clone(tree, there, advance, checksum=step.checksum)
     return done, said(done)
 
 

@@ -91,16 +91,16 @@ class ByFiles(Protocol[F_contra]):
         """When the clone `there` was last completed, in seconds since 1970, if that is known."""
 
     def unlike(self, source: F_contra, there: F_contra, /) -> str:
-        """How the mirror `there` was made otherwise than a new one would be."""
+        """How the clone `there` was made otherwise than a new one would be."""
 
     def making(self, source: F_contra, size: int, device: str, /) -> Command:
         """The command that makes one like `source`, labelled as incomplete."""
 
-    def rehearsing(self, source: F_contra, size: int, file: str, /) -> Command:
+    def trying(self, source: F_contra, size: int, file: str, /) -> Command:
         """The command that finds out whether `making` would succeed; empty: nothing to ask."""
 
     def marking(self, source: F_contra, present: F_contra, device: str, /) -> Command:
-        """The command that marks `present` as an unfinished mirror of `source`."""
+        """The command that marks `present` as an incomplete clone of `source`."""
 
     def repairing(self, device: str, /) -> Command:
         """The command that recovers the journal and mends what can be mended unasked; its

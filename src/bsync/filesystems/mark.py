@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The mark of an incomplete mirror.  Pure.
+"""The mark of an incomplete clone.  Pure.
 
-While a mirror is being written, its filesystem carries another UUID, derived from the
+While a clone is being written, its filesystem carries another UUID, derived from the
 source's, and the label `bsync-incomplete` (just the 16 bytes that a label may have).  So
 it cannot be found, mounted or booted as the source, everybody sees what it is, and the
-next run knows whose unfinished mirror it is and completes it.
+next run knows whose incomplete clone it is and completes it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class Named(Protocol):
 
 
 def marker_uuid(source_uuid: str) -> str:
-    """The UUID of an unfinished mirror of the filesystem with `source_uuid`."""
+    """The UUID of an incomplete clone of the filesystem with `source_uuid`."""
     return str(uuid.uuid5(_NAMESPACE, source_uuid))
 
 
 def is_marked(found: Named) -> bool:
-    """Whether `found` is an unfinished mirror of anything."""
+    """Whether `found` is an incomplete clone of anything."""
     return found.label in (LABEL, SHORT_LABEL)
 
 
-def is_unfinished_mirror(found: Named, source: Named) -> bool:
-    """Whether `found` is an unfinished mirror of `source`."""
+def is_incomplete_clone(found: Named, source: Named) -> bool:
+    """Whether `found` is an incomplete clone of `source`."""
     return is_marked(found) and found.uuid in (source.uuid, marker_uuid(source.uuid))

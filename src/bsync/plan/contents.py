@@ -95,14 +95,14 @@ def _raw(place: Place, source: Content, there: Content) -> Steps:
             f"{place.name}: {describe(source)} ends with its superblock, so its place must have "
             f"the same size, {need}; the destination has {have}"
         )
-    mirror = is_raw_clone(source, there)
-    lost = () if mirror else _lost(place, there)
-    return Steps((_copy_raw(place, source, there, mirror),), lost, raw_notes(place, source))
+    clone = is_raw_clone(source, there)
+    lost = () if clone else _lost(place, there)
+    return Steps((_copy_raw(place, source, there, clone),), lost, raw_notes(place, source))
 
 
-def _copy_raw(place: Place, source: Content, there: Content, mirror: bool) -> CopyRaw:
+def _copy_raw(place: Place, source: Content, there: Content, clone: bool) -> CopyRaw:
     why = source.unmapped if isinstance(source, Filesystem) else ""
-    fresh = not mirror and not (isinstance(source, Blank) and isinstance(there, Blank))
+    fresh = not clone and not (isinstance(source, Blank) and isinstance(there, Blank))
     reason = f"all bytes{why and f', since {why}'}"
     return CopyRaw(place, describe(source), reason, place.source.size, fresh=fresh)
 
@@ -216,7 +216,7 @@ def _too_small(place: Place, source: Filesystem, size: int) -> Refused:
 
 
 def _check_source(place: Place, source: Filesystem) -> None:
-    """Raise `Refused` if a copy of the files would not be a mirror."""
+    """Raise `Refused` if a copy of the files would not be a clone."""
     if obstacle := by_files(source).obstacle(source):
         raise Refused(f"{place.at_source}{obstacle.text}", obstacle.hint)
 
@@ -263,7 +263,7 @@ def _since(there: Filesystem) -> int | None:
 
 
 def _growth(place: Place, source: Filesystem, there: Filesystem) -> tuple[GrowExt, ...]:
-    """The step that makes room for a source that outgrew its mirror.  Raises `Refused` where
+    """The step that makes room for a source that outgrew its clone.  Raises `Refused` where
     there is not enough."""
     files, size = by_files(source), place.destination.size
     if files.fits_into(source, there):
@@ -277,7 +277,7 @@ def _growth(place: Place, source: Filesystem, there: Filesystem) -> tuple[GrowEx
 
 
 def _emptied(place: Place, source: Filesystem, there: Content) -> tuple[str, ...]:
-    """A source that lost most of its files does not empty the mirror unasked."""
+    """A source that lost most of its files does not empty the clone unasked."""
     return _gone(place, kind_of(source).emptied(source, there))
 
 

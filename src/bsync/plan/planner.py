@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The steps that make the destination a mirror of the source.  Pure."""
+"""The steps that make the destination a clone of the source.  Pure."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class _Draft:
 
 
 def make_plan(source: Side, destination: Side, options: Options) -> Plan:
-    """The plan that makes `destination` a mirror of `source`.  Raises `Refused`."""
+    """The plan that makes `destination` a clone of `source`.  Raises `Refused`."""
     for side in (source, destination):
         _check_free(side)
     draft = _Draft()

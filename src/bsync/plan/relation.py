@@ -15,7 +15,7 @@ class Relation(Enum):
 
     BLANK = "blank"  # nothing
     STARTED = "started"  # a run began to make something, and nobody has used it since
-    INCOMPLETE = "incomplete"  # an unfinished clone of this source
+    INCOMPLETE = "incomplete"  # an incomplete clone of this source
     CLONE = "clone"  # a clone of this source, made by its blocks or byte by byte
     CLONE_BY_FILES = "clone by files"
     OTHER = "other"  # somebody's
@@ -63,7 +63,7 @@ def _filesystems(source: Filesystem, there: Filesystem) -> Relation:
     if not identifies(source.uuid):
         return Relation.OTHER
     if mark.is_marked(there):
-        ours = mark.is_unfinished_mirror(there, source)
+        ours = mark.is_incomplete_clone(there, source)
         return Relation.INCOMPLETE if ours else Relation.OTHER
     if source.uuid != there.uuid:
         return Relation.OTHER

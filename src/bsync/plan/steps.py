@@ -5,10 +5,10 @@
     SetTable            what differs in a table that is kept, or is damaged in it
     Disarm              the boot code says that the disk is incomplete
     MakeFilesystem      a new filesystem, marked incomplete from the start
-    MarkFilesystem      an existing mirror, marked incomplete
+    MarkFilesystem      an existing clone, marked incomplete
     MarkBlocks          a place for a clone by blocks, marked incomplete
     MakeSwap            a new swap area
-    GrowExt             a mirror made larger, up to the end of its partition
+    GrowExt             a clone made larger, up to the end of its partition
     CopyFiles           what differs, or everything
     CopyBlocks          the same, by blocks
     CopyRaw             contents of unknown kind, byte by byte or by their blocks in use
@@ -51,7 +51,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Disarm:
-    """Replace the boot program, so that the unfinished clone does not boot."""
+    """Replace the boot program, so that the incomplete clone does not boot."""
 
     reason: str
     cost: int = 440
@@ -96,7 +96,7 @@ class MakeFilesystem:
 
 @dataclass(frozen=True)
 class MarkFilesystem:
-    """Mark the mirror that is there as incomplete, after a check if it needs one."""
+    """Mark the clone that is there as incomplete, after a check if it needs one."""
 
     place: Place
     source: Filesystem
@@ -107,7 +107,7 @@ class MarkFilesystem:
 
 @dataclass(frozen=True)
 class GrowExt:
-    """Let the mirror, marked already, have as many `blocks` as its partition holds."""
+    """Let the clone, marked already, have as many `blocks` as its partition holds."""
 
     place: Place
     blocks: int
@@ -132,7 +132,7 @@ class CopyFiles:
 
 @dataclass(frozen=True)
 class CompleteFilesystem:
-    """Give the finished mirror the source's UUID, label and tuning."""
+    """Give the finished clone the source's UUID, label and tuning."""
 
     place: Place
     source: Filesystem

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What differs between a source and its mirror of the same geometry, found by inode tables.
+"""What differs between a source and its clone of the same geometry, found by inode tables.
 
 An inode whose row is the same on both sides has the same contents, since every change of
 them moves its change time; docs/ARCHITECTURE.md tells where that would not hold, and how it
@@ -43,20 +43,20 @@ class Changes:
     doubtful: Ranges  # to be compared, and written where they differ; none of `differing`
     files: int
     deleted: int
-    only_growth: bool  # nothing differs but what growing the mirror did
+    only_growth: bool  # nothing differs but what growing the clone did
 
     def __bool__(self) -> bool:
         return bool(len(self.differing) or len(self.doubtful))
 
 
-def comparable(source: Half, mirror: Half) -> bool:
+def comparable(source: Half, clone: Half) -> bool:
     """Whether the groups that both have are alike, and lie at the same places."""
-    if not blockwise.same_geometry(source.superblock, mirror.superblock):
+    if not blockwise.same_geometry(source.superblock, clone.superblock):
         return False
-    shared = min(len(source.groups), len(mirror.groups))
+    shared = min(len(source.groups), len(clone.groups))
     return all(
         np.array_equal(here[:shared], there[:shared])
-        for here, there in zip(_places(source), _places(mirror), strict=True)
+        for here, there in zip(_places(source), _places(clone), strict=True)
     )
 
 
@@ -64,22 +64,22 @@ def _places(half: Half) -> tuple[Numbers, Numbers, Numbers]:
     return half.groups.blocks.place, half.groups.inodes.place, half.groups.inode_table
 
 
-def find(pair: Pair, mirror: Half) -> Changes:
+def find(pair: Pair, clone: Half) -> Changes:
     """All that differs, read from both sides; nothing is written.  Raises `CopyFailed`."""
-    search = _Search(pair, mirror)
+    search = _Search(pair, clone)
     with owned.followed(pair.source):
         search.compare_tables()
         search.compare_maps()
         return search.result()
 
 
-def grown_blocks(pair: Pair, mirror: Half) -> Numbers:
-    """The blocks that may differ on a mirror because it was grown: descriptors, bitmaps, and
+def grown_blocks(pair: Pair, clone: Half) -> Numbers:
+    """The blocks that may differ on a clone because it was grown: descriptors, bitmaps, and
     what belongs to the inode that keeps room for more descriptors.  Raises `CopyFailed`."""
-    if not comparable(pair.source, mirror):
+    if not comparable(pair.source, clone):
         return _NONE
     with owned.followed(pair.source):
-        return np.append(_Search(pair, mirror).fixed(), _resize_row(pair))
+        return np.append(_Search(pair, clone).fixed(), _resize_row(pair))
 
 
 def _resize_row(pair: Pair) -> Numbers:
@@ -96,16 +96,16 @@ def _resize_row(pair: Pair) -> Numbers:
 
 @dataclass
 class _Racy:
-    """Inodes that changed so late that the mirror may have their rows, but older contents."""
+    """Inodes that changed so late that the clone may have their rows, but older contents."""
 
-    written: int  # seconds: when the mirror's superblock was, which came from the source
+    written: int  # seconds: when the clone's superblock was, which came from the source
     latest: int = 0  # milliseconds
     _numbers: list[Numbers] = field(default_factory=list)
     _times: list[Numbers] = field(default_factory=list)
 
-    def look(self, mirror: Rows) -> None:
+    def look(self, clone: Rows) -> None:
         """Rows that came from the source, being the same there, tell how late that had got."""
-        self.latest = max(self.latest, int(table.changed_at(mirror).max(initial=0)))
+        self.latest = max(self.latest, int(table.changed_at(clone).max(initial=0)))
 
     def offer(self, numbers: Numbers, rows: Rows, chosen: Flags) -> None:
         times = table.changed_at(rows)
@@ -123,12 +123,12 @@ class _Racy:
 
 
 class _Search:
-    def __init__(self, pair: Pair, mirror: Half) -> None:
-        self._pair, self._mirror = pair, mirror
+    def __init__(self, pair: Pair, clone: Half) -> None:
+        self._pair, self._clone = pair, clone
         self._sb, self._groups = pair.source.superblock, pair.source.groups
-        self._racy = _Racy(mirror.superblock.written)
+        self._racy = _Racy(clone.superblock.written)
         self._bound = Bound(self._sb.blocks)
-        self._grown = mirror.superblock.blocks > self._sb.blocks
+        self._grown = clone.superblock.blocks > self._sb.blocks
         self._deleted = 0
         self._rows_differ = False
         self._tables: list[Numbers] = []  # blocks of inode tables that differ
@@ -152,11 +152,11 @@ class _Search:
     def _pieces(self) -> list[tuple[int, int, int]]:
         """Parts of the inode tables: group, first block of its table, blocks."""
         here = self._groups.initialised
-        there = self._mirror.groups.initialised
+        there = self._clone.groups.initialised
         wanted = here.copy()
         shared = min(len(here), len(there))
         wanted[:shared] = np.maximum(here[:shared], there[:shared])
-        zeroed = self._groups.zeroed[:shared] & ~self._mirror.groups.zeroed[:shared]
+        zeroed = self._groups.zeroed[:shared] & ~self._clone.groups.zeroed[:shared]
         wanted[:shared][zeroed] = self._sb.inodes_per_group  # the kernel has done so since
         blocks = -(-wanted * self._sb.inode_size // self._sb.block_size)
         longest = _TABLES // self._sb.block_size
@@ -183,8 +183,8 @@ class _Search:
         self._sort_out(numbers, here, there, known, differ)
 
     def _known(self, group: int, skipped: int, count: int) -> Flags:
-        """Which rows of the mirror mean anything: those in what it has initialised."""
-        groups = self._mirror.groups
+        """Which rows of the clone mean anything: those in what it has initialised."""
+        groups = self._clone.groups
         limit = int(groups.initialised[group]) - skipped if group < len(groups) else 0
         return np.arange(count) < limit
 
@@ -300,7 +300,7 @@ class _Search:
     def _used_journal(self, runs: Runs) -> Ranges:
         """The journal, unless nobody used it since: its own superblock counts what went through
         it, but both sides may have come as far, each by itself."""
-        used = not blockwise.mounted_alike(self._pair.source.raw, self._mirror.raw)
+        used = not blockwise.mounted_alike(self._pair.source.raw, self._clone.raw)
         if used or len(self._pair.differing(runs.start[:1])):
             return ranges.of_runs(runs.start, runs.length)
         return ranges.of_blocks(_NONE)
@@ -316,8 +316,8 @@ class _Search:
         """Blocks of superblock copies, descriptors and bitmaps, but for the first superblock."""
         sb, groups = self._sb, self._groups
         pairs = list(layout.copies(sb))
-        pairs += self._bitmaps(groups.blocks, self._mirror.groups.blocks)
-        pairs += self._bitmaps(groups.inodes, self._mirror.groups.inodes)
+        pairs += self._bitmaps(groups.blocks, self._clone.groups.blocks)
+        pairs += self._bitmaps(groups.inodes, self._clone.groups.inodes)
         pairs += [(sb.mmp_block, 1)] if sb.mmp_block else []
         blocks = ranges.of_pairs(pairs).numbers()
         resize = owned.blocks_of(self._pair.source, np.array([table.RESIZE]))

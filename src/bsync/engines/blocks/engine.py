@@ -58,33 +58,33 @@ class Copier:
         Raises `CopyFailed`, and `Damaged` where the source cannot be relied on.
         """
         bitmaps.check(self._pair.source)
-        mirror = self._mirror() if self._way is Way.CHANGES else None
-        if mirror is None or not changes.comparable(self._pair.source, mirror):
+        clone = self._clone() if self._way is Way.CHANGES else None
+        if clone is None or not changes.comparable(self._pair.source, clone):
             bitmaps.check_owned(self._pair.source)
             directories.check(self._pair.source)
             if self._way is Way.CHANGES:
                 self._way = Way.COMPARE
             return
-        found = changes.find(self._pair, mirror)
+        found = changes.find(self._pair, clone)
         self._changes = found
-        unchanged = found.only_growth if self._is_grown(mirror) else not found
-        self.idle = unchanged and self._alike(mirror)
+        unchanged = found.only_growth if self._is_grown(clone) else not found
+        self.idle = unchanged and self._alike(clone)
 
-    def _mirror(self) -> Half | None:
+    def _clone(self) -> Half | None:
         """What is there, unless it is damaged: then nothing is believed of it."""
         try:
             return half(self._pair.destination)
         except Damaged:
             return None
 
-    def _is_grown(self, mirror: Half) -> bool:
-        return mirror.superblock.blocks > self._sb.blocks
+    def _is_grown(self, clone: Half) -> bool:
+        return clone.superblock.blocks > self._sb.blocks
 
-    def _alike(self, mirror: Half) -> bool:
+    def _alike(self, clone: Half) -> bool:
         """Whether the superblocks say the same, but for what growing changed."""
-        if not self._is_grown(mirror):
-            return blockwise.same(self._pair.source.raw, mirror.raw)
-        one, other = self._sb, mirror.superblock
+        if not self._is_grown(clone):
+            return blockwise.same(self._pair.source.raw, clone.raw)
+        one, other = self._sb, clone.superblock
         grown = {"resize_inode", "large_file"}
         return (
             (one.uuid, one.label, one.features - grown, tuning(one))
@@ -159,20 +159,20 @@ class Copier:
         """Give all superblocks of the grown clone the source's names, the first one last."""
         access, source = self._pair.destination, self._pair.source.raw
         access.flush()  # of what its own tools wrote
-        mirror = half(access)
-        if mirror.superblock.blocks == self._sb.blocks:
-            self._ungrow(mirror)
+        clone = half(access)
+        if clone.superblock.blocks == self._sb.blocks:
+            self._ungrow(clone)
             return
-        grown = mirror.superblock
+        grown = clone.superblock
         for group in range(grown.groups - 1, 0, -1):
             if groups.has_superblock(group, grown):
                 at = (grown.first_data_block + group * grown.blocks_per_group) * grown.block_size
                 access.put(at, blockwise.settled(access.bytes_at(at, SIZE), source))
         self._write_superblock(blockwise.settled(access.bytes_at(OFFSET, SIZE), source))
 
-    def _ungrow(self, mirror: Half) -> None:
+    def _ungrow(self, clone: Half) -> None:
         """What resize2fs left as large as it was is the source's in every block, as any clone."""
-        self._mend(ranges.of_blocks(changes.grown_blocks(self._pair, mirror)))
+        self._mend(ranges.of_blocks(changes.grown_blocks(self._pair, clone)))
         self.complete()
 
     def _write_boot_block(self) -> None:
@@ -194,7 +194,7 @@ def same(pair: Pair) -> bool:
 
     A clone that was grown differs in what growing changed.  Raises `CopyFailed`.
     """
-    mirror = half(pair.destination)
-    grown = mirror.superblock.blocks > pair.source.superblock.blocks
-    spared = changes.grown_blocks(pair, mirror) if grown else np.zeros(0, np.int64)
+    clone = half(pair.destination)
+    grown = clone.superblock.blocks > pair.source.superblock.blocks
+    spared = changes.grown_blocks(pair, clone) if grown else np.zeros(0, np.int64)
     return pair.same_in(bitmaps.runs(pair.source, 0), spared)

@@ -3,7 +3,7 @@
 
 While a clone is being written by blocks, its superblock is the source's with the mark's UUID
 and label, and an incompatible feature that nobody knows: no kernel mounts it, no e2fsck mends
-it, and the next run sees whose unfinished clone it is.
+it, and the next run sees whose incomplete clone it is.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def making(source: Ext, size: int, device: str) -> Command:
     return make.mke2fs_arguments(sb, make.shape(sb, size), device)
 
 
-def rehearsing(source: Ext, size: int, file: str) -> Command:
+def trying(source: Ext, size: int, file: str) -> Command:
     """See `ByFiles`."""
     program, *arguments = making(source, size, file)
     return [program, "-n", *arguments]

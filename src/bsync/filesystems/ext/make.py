@@ -52,12 +52,12 @@ def unmakeable(source: Superblock) -> frozenset[str]:
 
 
 def features(source: Superblock) -> frozenset[str]:
-    """The features that a mirror of `source` is made with."""
+    """The features that a clone of `source` is made with."""
     return source.features - _STATES
 
 
 def shape(source: Superblock, size: int) -> Shape:
-    """The shape of a mirror of `source` on `size` bytes.
+    """The shape of a clone of `source` on `size` bytes.
 
     As many inodes as the source's where there is room for them, in proportion (as
     resize2fs would grow them) where the destination is larger; otherwise as many as the
@@ -89,7 +89,7 @@ def fits(source: Superblock, size: int) -> bool:
 
 
 def grown(source: Superblock, present: Superblock, size: int) -> int:
-    """Blocks of the mirror `present` once resize2fs lets it fill `size` bytes; 0 if the contents
+    """Blocks of the clone `present` once resize2fs lets it fill `size` bytes; 0 if the contents
     of `source` would not fit then, or it cannot be grown."""
     blocks = growth.grown(present, size)
     if blocks <= present.blocks or growth.defect(present, blocks):
@@ -231,7 +231,7 @@ def _rounded(source: Superblock, groups: int, inodes: int) -> int:
 
 
 def _journal(source: Superblock, blocks: int) -> int:
-    """Bytes of journal: the source's, but no more than a sixteenth of a smaller mirror."""
+    """Bytes of journal: the source's, but no more than a sixteenth of a smaller clone."""
     if "has_journal" not in source.features:
         return 0
     least = max(1024 * source.block_size, MIB)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The mark of an incomplete mirror, on an ext filesystem.  Pure: arguments of tune2fs.
+"""The mark of an incomplete clone, on an ext filesystem.  Pure: arguments of tune2fs.
 
 With metadata_csum every checksum is seeded with the UUID.  The seed is kept in the
 superblock (metadata_csum_seed) for as long as the mark lasts, so that neither marking nor
@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from bsync.filesystems.ext.superblock import Superblock
 from bsync.filesystems.mark import LABEL as LABEL
+from bsync.filesystems.mark import is_incomplete_clone as is_incomplete_clone
 from bsync.filesystems.mark import is_marked as is_marked
-from bsync.filesystems.mark import is_unfinished_mirror as is_unfinished_mirror
 from bsync.filesystems.mark import marker_uuid as marker_uuid
 
 _SEED = "metadata_csum_seed"
 
 
 def marking(source: Superblock, present: Superblock) -> list[str]:
-    """tune2fs options that mark `present` as an unfinished mirror of `source`."""
+    """tune2fs options that mark `present` as an incomplete clone of `source`."""
     unseeded = "metadata_csum" in present.features and _SEED not in present.features
     seed = ["-O", _SEED] if unseeded else []
     return ["-L", LABEL, *seed, "-U", marker_uuid(source.uuid)]

@@ -2,7 +2,7 @@
 """ReiserFS 3.6 by its files: see `ByFiles`.  Pure.
 
 mkreiserfs(8), reiserfstune(8) and reiserfsck(8) ask no question where `-f` is given twice,
-`-f`, or `-y`.  Format 3.5 has neither UUID nor label, so that nothing could tell a mirror of it.
+`-f`, or `-y`.  Format 3.5 has neither UUID nor label, so that nothing could tell a clone of it.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def making(source: Reiser, size: int, device: str) -> Command:
     return [*command, device, str(min(size // sb.block_size, _MOST_BLOCKS))]
 
 
-def rehearsing(source: Reiser, size: int, file: str) -> Command:
+def trying(source: Reiser, size: int, file: str) -> Command:
     """See `ByFiles`.  On a sparse file it is made in a moment."""
     return making(source, size, file)
 

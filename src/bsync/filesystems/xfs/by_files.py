@@ -87,7 +87,7 @@ def making(source: Xfs, size: int, device: str) -> Command:
     return ["mkfs.xfs", "-q", "-f", "-K", *_arguments(source, size), device]
 
 
-def rehearsing(source: Xfs, size: int, file: str) -> Command:
+def trying(source: Xfs, size: int, file: str) -> Command:
     """See `ByFiles`."""
     return ["mkfs.xfs", "-q", "-f", "-N", *_arguments(source, size), file]
 

@@ -40,7 +40,7 @@ _PROGRAMS: dict[type[Step], tuple[str, ...]] = {
 }
 
 
-def rehearse(plan: Plan, ledger: Ledger) -> None:
+def preflight(plan: Plan, ledger: Ledger) -> None:
     """Let the tools and the kernel say beforehand whether they can make and mount each filesystem.
 
     Raises `Unavailable`.
@@ -55,7 +55,7 @@ def rehearse(plan: Plan, ledger: Ledger) -> None:
         if isinstance(step, MakeFilesystem):
             size = step.place.destination.size
             with _sparse_file(size) as (_, path):
-                if command := by_files(step.source).rehearsing(step.source, size, path):
+                if command := by_files(step.source).trying(step.source, size, path):
                     run(*command, failure=Unavailable)
 
 
@@ -91,7 +91,7 @@ def _try_mount(step: CopyFiles, ledger: Ledger) -> None:
 @contextlib.contextmanager
 def _sparse_file(size: int) -> Iterator[tuple[int, str]]:
     """A file in memory that is as large as it need be, and holds nothing."""
-    descriptor = os.memfd_create("bsync-rehearsal")
+    descriptor = os.memfd_create("bsync-preflight")
     try:
         os.ftruncate(descriptor, size)
         yield descriptor, f"/proc/{os.getpid()}/fd/{descriptor}"
