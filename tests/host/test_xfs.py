@@ -14,9 +14,14 @@ import pytest
 from lab import MIB, Lab, Part, call, digest
 from trees import assert_same_tree
 
+from bsync import ledger as ledgers
+from bsync.acquire.block import opened
 from bsync.allocation import Allocation
 from bsync.filesystems.xfs import space
 from bsync.filesystems.xfs.superblock import parse
+from bsync.locate import DevicePath
+from bsync.repair import settle
+from bsync.survey import survey
 from bsync.units import size_text
 
 SIZE = 320 * MIB  # about the least that mkfs.xfs makes
@@ -343,3 +348,22 @@ def test_a_clone_that_is_not_to_grow(lab: Lab, source: Path) -> None:
     assert "grow, finish" in lab.bsync(source, target).out
     assert blocks_of_clone(target) == (SIZE + 100 * MIB) // 4096
     assert_copy(lab, source, target)
+
+
+def test_a_copy_of_ours_that_was_taken_at_work_is_settled(lab: Lab, source: Path) -> None:
+    """As the snapshot of a volume is: its log is recovered by mounting it once."""
+    image = lab.image("unclean.img", SIZE)
+    with lab.mounted(source) as tree:
+        (tree / "late").write_bytes(os.urandom(MIB))
+        call("fsfreeze", "--freeze", tree)
+        call("cp", "--sparse=always", source, image)
+        call("fsfreeze", "--unfreeze", tree)
+        with (
+            opened(DevicePath(str(image)), writable=True) as device,
+            ledgers.opened(lab.runtime) as ledger,
+        ):
+            assert settle(survey(device), device, ledger)
+            assert not settle(survey(device), device, ledger)
+    target = lab.image("target.img", SIZE)
+    lab.bsync(image, target)
+    assert_copy(lab, image, target)
