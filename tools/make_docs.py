@@ -106,7 +106,10 @@ _ENVIRONMENT = """\
 .SH ENVIRONMENT
 .TP
 .B BSYNC_DEBUG
-If set, print a traceback on internal errors.
+If set, as by
+.BR --debug ,
+show every command that is run, how it ended and what it complained of, and a traceback on internal
+errors.
 .TP
 .B BSYNC_ISCSI_PASSWORD
 The password for iSCSI, where neither a file nor a credential has it.

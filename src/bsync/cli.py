@@ -7,6 +7,7 @@ Whatever is heavy is imported when a command runs, so that `bsync --help` answer
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -91,7 +92,19 @@ def _both(function: _Command) -> _Command:
 
 def _json(function: _Command) -> _Command:
     text = "Write events as JSON lines to standard output."
-    return click.option("--json", "as_json", is_flag=True, help=text)(function)
+    return _debug(click.option("--json", "as_json", is_flag=True, help=text)(function))
+
+
+def _debug(function: _Command) -> _Command:
+    text = "Show every command that is run (as BSYNC_DEBUG=1 does)."
+    return click.option(
+        "--debug", is_flag=True, is_eager=True, expose_value=False, callback=_set_debug, help=text
+    )(function)
+
+
+def _set_debug(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        os.environ["BSYNC_DEBUG"] = "1"
 
 
 def _acquiring(function: _Command) -> _Command:

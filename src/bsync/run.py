@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from bsync import trace
 from bsync.deferred import deferred
 from bsync.errors import BsyncError, CopyFailed, Unavailable
 
@@ -84,6 +85,25 @@ def run(
     Raises `Unavailable` where the program is missing, and `failure` on an exit status that
     is not `ok` or after `timeout` seconds.
     """
+    with trace.command(argv, _OF_PROGRAMS.get(argv[0], {}), given) as ending:
+        result = _completed(argv, failure, given, watch, timeout, pass_fds, critical)
+        ending.status = result.status
+        ending.errors = "" if result.status in ok else result.errors
+    if result.status == _LOST or result.status not in ok:
+        raise failure(_account(argv[0], result), _hint(result))
+    return result
+
+
+def _completed(
+    argv: Sequence[str],
+    failure: type[BsyncError],
+    given: bytes | None,
+    watch: Callable[[str], None] | None,
+    timeout: float | None,
+    pass_fds: Sequence[int],
+    critical: bool,
+) -> Completed:
+    """What `run` says, whatever the exit status."""
     with _memory() as errors:
         child: _Child | None = None
         try:
@@ -102,10 +122,7 @@ def run(
                 _end(child)
             raise
         errors.seek(0)
-        result = Completed(status, output, errors.read().decode("utf-8", "replace"))
-    if result.status == _LOST or result.status not in ok:
-        raise failure(_account(argv[0], result), _hint(result))
-    return result
+        return Completed(status, output, errors.read().decode("utf-8", "replace"))
 
 
 class _Child(subprocess.Popen[bytes]):
@@ -159,6 +176,7 @@ class Service:
 
 def start(*argv: str, pass_fds: Sequence[int] = ()) -> Service:
     """Run `argv` until it is told to end.  Raises `Unavailable` where the program is missing."""
+    trace.started(argv)
     errors = _memory()  # the service's, as long as it is there
     with deferred():
         return Service(_spawn(argv, errors, False, pass_fds, False), errors)
