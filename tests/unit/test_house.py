@@ -31,6 +31,21 @@ PURE = sorted(
 )
 # All of these have to be.
 PURE_FOLDERS = ("plan", "filesystems")
+# Who may import whom: a module those of its own folder and of the floors below it.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("__init__", "arrays", "errors", "extent", "trace", "unfinished"),
+    ("deferred", "gpt", "locate", "ranges", "units"),
+    ("allocation", "layout", "ledger", "run", "say"),
+    ("bootcode", "filesystems"),
+    ("acquire", "plan"),
+    ("blockio", "events", "explain", "passwords", "preflight", "recovery", "repair", "survey"),
+    ("engines", "report"),
+    ("execution", "verify"),
+    ("execute",),
+    ("pipeline",),
+    ("cli",),
+    ("__main__",),
+)
 ALLOWED = frozenset(
     (
         "__future__", "collections.abc", "contextlib", "dataclasses", "enum", "errno", "functools",
@@ -159,6 +174,22 @@ def test_pure_modules_open_nothing(name: str) -> None:
 @pytest.mark.parametrize("folder", PURE_FOLDERS)
 def test_a_new_module_in_a_pure_folder_is_pure(folder: str) -> None:
     assert {name_of(path) for path in (SOURCE / folder).rglob("*.py")} <= set(PURE)
+
+
+def floor_of(module: str) -> tuple[int, str]:
+    """The floor of a module, and its folder or itself."""
+    room = module.split("/")[0]
+    return next((number, room) for number, rooms in enumerate(FLOORS) if room in rooms)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_arrow_leads_up(path: Path) -> None:
+    floor, room = floor_of(name_of(path))
+    for word in imports(path):
+        module = own_module(word) if word.split(".")[0] == "bsync" else None
+        if module is not None:
+            below, other = floor_of(module)
+            assert below < floor or other == room, f"{room} imports {module}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
