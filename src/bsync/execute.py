@@ -55,12 +55,14 @@ def execute(
             for step in plan.steps:
                 if text := preparation(step):
                     emit(Noticed(f"{text} ..."))
-                _prepare(step, plan, context, stack)
+                _prepare(step, plan, context, stack, emit)
         destination.publish()
         return _all_steps(plan, context, emit)
 
 
-def _prepare(step: Step, plan: Plan, context: Context, stack: contextlib.ExitStack) -> None:
+def _prepare(
+    step: Step, plan: Plan, context: Context, stack: contextlib.ExitStack, emit: Emit
+) -> None:
     """Open what a step reads from, and see whether it has anything to do."""
     if isinstance(step, CopyFiles):
         here, _ = context.spans(step.place)
@@ -75,7 +77,9 @@ def _prepare(step: Step, plan: Plan, context: Context, stack: contextlib.ExitSta
             context.same.add(step.place.number)
     if isinstance(step, CopyBlocks):
         opening = copiers.opened(step, *context.spans(step.place))
-        context.copiers[step.place.number] = stack.enter_context(opening)
+        copier = context.copiers[step.place.number] = stack.enter_context(opening)
+        if copier.notice:
+            emit(Noticed(f"{step.place.name}: {copier.notice}"))
 
 
 def _present(plan: Plan, copy: CopyFiles) -> Filesystem | None:

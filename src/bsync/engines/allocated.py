@@ -45,6 +45,7 @@ class Copier:
         self._grows = False
         self._before: Callable[[], None] = lambda: None
         self.idle = False  # nothing differs, so nothing is written
+        self.notice = ""
 
     def prepare(self) -> None:
         """Find the blocks in use; nothing is written.  Raises `CopyFailed`, and `Damaged` where

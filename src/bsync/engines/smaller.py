@@ -30,6 +30,7 @@ class Copier:
         self._wanted = Smaller((), ())
         self._before: Callable[[], None] = lambda: None
         self.idle = False  # nothing differs, so nothing is written
+        self.notice = ""
 
     def prepare(self) -> None:
         """Find out what comes where; nothing is written.  Raises `Damaged`."""

@@ -42,6 +42,7 @@ class Copier:
         self._pair, self._way = pair, way
         self._changes: Changes | None = None
         self.idle = False  # nothing differs, so nothing is written
+        self.notice = ""  # why it goes another way than planned, if so
 
     @property
     def _sb(self) -> superblock.Superblock:
@@ -64,6 +65,8 @@ class Copier:
             directories.check(self._pair.source)
             if self._way is Way.CHANGES:
                 self._way = Way.COMPARE
+                lies = "are damaged" if clone is None else "lie elsewhere than the source's"
+                self.notice = f"tables of the clone {lies}: all blocks in use are compared"
             return
         found = changes.find(self._pair, clone)
         self._changes = found
