@@ -207,7 +207,17 @@ class Lab:
         driver = str(Path(__file__).with_name("faults.py"))
         run = self._warm([driver, point, str(count), signal, *self.engined(words)])
         assert "Traceback" not in run.err + run.out, run.err + run.out
+        if run.status < 0:
+            self._let_children_go()
         return run
+
+    def _let_children_go(self) -> None:
+        """Wait for what dies with a run that was killed, in a moment, if it does."""
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline and any(
+            what.startswith(("process", "loop")) for what in self.left()
+        ):
+            time.sleep(0.05)
 
     def _warm(self, words: list[str], stdin: str = "") -> Run:
         """A run whose start is spared."""
