@@ -76,10 +76,9 @@ def assert_not_mistaken(lab: Lab, case: Case, target: Path) -> None:
 
 
 def verify(lab: Lab, source: Path, target: Path) -> Run:
-    child = lab.start("verify", source, target)
-    out, err = child.communicate()
-    assert child.returncode in (0, 6), (out, err)
-    return Run(child.returncode, out, err)
+    run = lab.bsync("verify", source, target, status=None)
+    assert run.status in (0, 6), run
+    return run
 
 
 def inspect(lab: Lab, image: Path) -> dict[str, Any]:

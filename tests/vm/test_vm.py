@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every module of guest/ in a machine of its own.
+"""Every module of guest/ in a machine, which those of `TOGETHER` share: a boot, an import of pytest
+and one of bsync cost half a minute under emulation.
 
 `test_*.py` is a module of ordinary tests.  In `cut_*.py` they come in pairs: test_before_NAME
-ends with `rig.cut_power()`, and test_after_NAME runs in the next life of the same disks.
+ends with `rig.cut_power()`, and test_after_NAME runs in the next life of the same disks; in that
+life the next pair begins.
 
 BSYNC_VM_TEST (`make test-vm TEST=…`) has those run alone that have it in their name, or in
 that of their module.
@@ -29,23 +31,42 @@ GIB = 1 << 30
 FOLDER = "tests/vm/guest"
 MODULES = Path(__file__).with_name("guest")
 WANTED = os.environ.get("BSYNC_VM_TEST", "")
-TIMEOUT = 1500.0
+TIMEOUT = 1800.0
 MARKER = "=== the power is cut here ==="
 WITH_DEBIAN = ("test_usage",)  # modules whose guest has a bootable disk, disk3
+# Those that take longest come first.  What has a disk booted in the end is the last to write to it.
+TOGETHER = (
+    ("test_iscsi",),
+    ("test_iscsi_faults", "test_iscsi_user"),
+    ("test_reiserfs", "test_usage"),
+    ("test_lvm", "test_lvm_layouts"),
+    ("test_devices", "test_partitions", "test_foreign", "test_rig"),
+)
 
 
 # --- what there is to run ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Job:
-    """A module, or with `cut` the pair of tests of that name in it."""
+class Pair:
+    """The two tests of a name in a module: before the power is cut, and after."""
 
     module: str
-    cut: str = ""
+    name: str
+
+    def test(self, when: str) -> str:
+        return f"{FOLDER}/{self.module}.py::test_{when}_{self.name}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Modules that share a machine, or pairs of tests whose machine loses its power."""
+
+    modules: tuple[str, ...] = ()
+    pairs: tuple[Pair, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.module}-{self.cut}" if self.cut else self.module
+        return "+".join(self.modules) or "power-cuts"
 
 
 def names_in(module: Path) -> list[str]:
@@ -60,15 +81,26 @@ def wanted(*names: str) -> bool:
     return not words or any(word in name for word in words for name in names)
 
 
+def modules(pattern: str) -> dict[str, list[str]]:
+    """The modules that are wanted, and the names of their tests."""
+    found = {module.stem: names_in(module) for module in sorted(MODULES.glob(pattern))}
+    return {module: names for module, names in found.items() if wanted(module, *names)}
+
+
 def jobs() -> Iterator[Job]:
-    for module in sorted(MODULES.glob("test_*.py")):
-        if wanted(module.stem, *names_in(module)):
-            yield Job(module.stem)
-    for module in sorted(MODULES.glob("cut_*.py")):
-        for test in names_in(module):
-            name = test.removeprefix("test_before_")
-            if name != test and wanted(module.stem, test, f"test_after_{name}"):
-                yield Job(module.stem, name)
+    pairs = [
+        Pair(module, name.removeprefix("test_before_"))
+        for module, names in modules("cut_*.py").items()
+        for name in names
+        if name.startswith("test_before_") and wanted(module, name)
+    ]
+    if pairs:
+        yield Job(pairs=tuple(pairs))
+    found = modules("test_*.py")
+    known = {module for group in TOGETHER for module in group}
+    for group in (*TOGETHER, *((module,) for module in found if module not in known)):
+        if shared := tuple(module for module in group if module in found):
+            yield Job(shared)
 
 
 JOBS = list(jobs())
@@ -91,20 +123,29 @@ class Bench:
     def run(self, job: Job) -> str:
         """The output of the guest's pytest.  Raises `Failed`, `GuestFailed`."""
         disks = [disk(self.folder / f"disk{number}.img", GIB) for number in range(3)]
-        if job.module in WITH_DEBIAN:
+        if job.pairs:
+            return self._cut(disks, job.pairs)
+        if set(job.modules) & set(WITH_DEBIAN):
             disks.append(self.folder / "disk3.img")
             subprocess.run(["cp", "--sparse=always", debian_disk(), disks[3]], check=True)
             disks[3].chmod(0o600)
-        module = f"{FOLDER}/{job.module}.py"
-        if not job.cut:
-            choice = ["-k", WANTED] if WANTED else []
-            output = self._passed(self._pytest(disks, module, *choice))
-            self._boot(disks)
-            return output
-        before = self._pytest(disks, f"{module}::test_before_{job.cut}", cut=MARKER)
-        if before.status != CUT:
-            raise failed("the test ended before its power was cut", before)
-        return self._passed(self._pytest(disks, f"{module}::test_after_{job.cut}"))
+        choice = ["-k", WANTED] if WANTED else []
+        paths = [f"{FOLDER}/{module}.py" for module in job.modules]
+        output = self._passed(self._pytest(disks, *paths, *choice))
+        self._boot(disks)
+        return output
+
+    def _cut(self, disks: Sequence[Path], pairs: Sequence[Pair]) -> str:
+        """Cut the power once for each pair."""
+        output = ""
+        after: list[str] = []
+        for pair in pairs:
+            life = self._pytest(disks, "-x", *after, pair.test("before"), cut=MARKER)
+            if life.status != CUT or (after and "PASSED" not in life.output):
+                raise failed("a test ended before its power was cut", life)
+            output += life.output
+            after = [pair.test("after")]
+        return output + self._passed(self._pytest(disks, *after))
 
     def _boot(self, disks: Sequence[Path]) -> None:
         """Start from the disks that the guest's tests have named.  Raises `Failed`."""
