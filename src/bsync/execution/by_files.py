@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import contextlib
 
-from bsync.acquire.tree import found_at, mounted_tree, overwrite_start, recover
+from bsync.acquire.span import Span
+from bsync.acquire.tree import found_at, loop_over, mounted_tree, overwrite_start, recover
 from bsync.engines import files
 from bsync.engines.rsync import Transfer
 from bsync.errors import BsyncError, CopyFailed
@@ -35,8 +36,21 @@ def unchanged(step: CopyFiles, present: Filesystem, context: Context) -> bool:
     if names != wanted or not present.clean:
         return False
     there = context.spans(step.place)[1]
-    with mounted_tree(context.ledger, there, present, writable=False) as tree:
-        return files.same(context.trees[step.place.number], tree, checksum=step.checksum)
+    try:
+        with mounted_tree(context.ledger, there, present, writable=False) as tree:
+            here = context.trees[step.place.number]
+            same = files.same(here, tree, checksum=step.checksum)
+        return same and _is_sound(present, there, context)
+    except CopyFailed:  # the ordinary way says what is wrong with it
+        return False
+
+
+def _is_sound(present: Filesystem, there: Span, context: Context) -> bool:
+    """Whether its own tool finds nothing wrong with a clone.  Raises `CopyFailed` if it does."""
+    with loop_over(context.ledger, there, writable=False) as device:
+        if command := by_files(present).checking(device):
+            run(*command)
+    return True
 
 
 def make_filesystem(step: MakeFilesystem, context: Context) -> None:
