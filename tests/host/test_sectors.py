@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import MIB, Lab, call, wait_until
+from lab import MIB, Lab, Part, call, wait_until
 
 SIZE = 96 * MIB
 LARGE = 4096
@@ -49,14 +49,13 @@ def made(lab: Lab, kind: str, sector: int, name: str = "source.img", block: int 
     (tree / "file").write_text("x" * 10_000)
     with disk_of(image, sector) as device:
         call("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", device, given=TABLES[kind])
-        for start, size, type_ in parts(device):
-            where = ["--offset", str(start), "--sizelimit", str(size)]
-            inner = call("losetup", "--find", "--show", *where, image).strip()
+        found = parts(device)
+    for number, (start, size, type_) in enumerate(found):
+        with lab.attached(image, Part(number, start, size, type_)) as inner:
             if type_ in ("82", "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F"):
                 call("mkswap", "-q", inner)
             elif type_ != "5":
                 call("mke2fs", "-q", "-t", "ext4", "-b", str(block), "-d", tree, inner)
-            call("losetup", "--detach", inner)
     return image
 
 
