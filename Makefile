@@ -5,7 +5,7 @@
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 BIN := .venv/bin
 # So many tests run beside each other, in processes that take the next one each as they are free.
-JOBS ?= 3
+JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup
 
 .PHONY: install compiled demo test test-unit test-host test-boot test-vm bench docs clean

@@ -74,7 +74,7 @@ def _text(said: bytes) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def wait_until(true: Callable[[], bool], story: Callable[[], str], seconds: float = 30) -> None:
+def wait_until(true: Callable[[], bool], story: Callable[[], str], seconds: float = 120) -> None:
     """Wait for a condition; a failed test, telling the story, if it does not come true."""
     deadline = time.monotonic() + seconds
     while not true():
