@@ -45,6 +45,8 @@ class Copier:
     def before_writing(self, act: Callable[[], None]) -> None:
         """What is to happen before the first write, if there is any."""
         self._before = act
+        if self._way is not Way.COMPARE:
+            act()
 
     def begin(self, *, always: bool = False) -> None:
         """What is there is marked once something is found to differ."""

@@ -34,6 +34,18 @@ def much_lost(now: int, was: int) -> str:
     return f"about {size_text(was - now)} of {size_text(was)}" if lost else ""
 
 
+def smallest_for(needed: Callable[[int], int], least: int) -> int:
+    """Bytes of the smallest place, to a MiB and no less than `least`, that has what is `needed` on
+    a place of some size."""
+    size = least
+    for _ in range(64):
+        room = -(-needed(size) // MIB) * MIB
+        if room <= size:
+            break
+        size = room
+    return size
+
+
 class BadSuperblock(ValueError):
     """The bytes are not a superblock that can be relied on; the text says why."""
 
@@ -190,6 +202,10 @@ def _nothing(content: Filesystem) -> None:
     return None
 
 
+def _by_used(source: Filesystem, there: Filesystem) -> str:
+    return much_lost(source.used, there.used)
+
+
 @dataclass(frozen=True)
 class Kind(Generic[F]):
     """One kind, and its abilities."""
@@ -199,7 +215,7 @@ class Kind(Generic[F]):
     # What blkid calls by a name and begins with these bytes.  Raises `BadSuperblock`.
     read: Callable[[str, bytes], F]
     # What a synchronisation takes away from the second, if that is most of what is there.
-    emptied: Callable[[F, F], str]
+    emptied: Callable[[F, F], str] = _by_used
     # Why no copy of any kind would be whole, if so.
     unsettled: Callable[[F], Obstacle | None] = _nothing
     # The same, with what only the rest of the filesystem tells.

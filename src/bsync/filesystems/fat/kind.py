@@ -8,7 +8,7 @@ from dataclasses import replace
 from bsync.allocation import Read, Unknown
 from bsync.filesystems.fat import by_blocks, superblock, tables
 from bsync.filesystems.fat.superblock import Fat
-from bsync.filesystems.kind import Kind, much_lost
+from bsync.filesystems.kind import Kind
 
 
 def read(name: str, data: bytes) -> Fat:
@@ -27,17 +27,11 @@ def look(found: Fat, read: Read) -> Fat:
         return replace(found, unmapped=str(error))
 
 
-def emptied(source: Fat, there: Fat) -> str:
-    """See `Kind`."""
-    return much_lost(source.used, there.used)
-
-
 FAT = Kind(
     names=("vfat",),
     reach=superblock.SIZE,
     read=read,
     look=look,
-    emptied=emptied,
     blocks=by_blocks,
     mapped=by_blocks,
 )

@@ -8,7 +8,7 @@ mkreiserfs(8), reiserfstune(8) and reiserfsck(8) ask no question where `-f` is g
 from __future__ import annotations
 
 from bsync.filesystems import mark
-from bsync.filesystems.kind import Command, Obstacle, Trial
+from bsync.filesystems.kind import Command, Obstacle, Trial, smallest_for
 from bsync.filesystems.reiserfs import superblock
 from bsync.filesystems.reiserfs.superblock import Reiser, Superblock
 from bsync.units import MIB, both_sizes
@@ -61,14 +61,8 @@ def fits_into(source: Reiser, there: Reiser) -> bool:
 
 
 def smallest(source: Reiser) -> int:
-    """See `ByFiles`: to a MiB."""
-    size = MIB
-    for _ in range(64):
-        room = -(-needed(source, size) // MIB) * MIB
-        if room <= size:
-            break
-        size = room
-    return size
+    """See `ByFiles`."""
+    return smallest_for(lambda size: needed(source, size), MIB)
 
 
 def completed(there: Reiser) -> int | None:

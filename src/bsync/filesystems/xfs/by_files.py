@@ -9,7 +9,7 @@ a finished clone is as if mkfs.xfs had just made it.
 from __future__ import annotations
 
 from bsync.filesystems import mark
-from bsync.filesystems.kind import Command, Obstacle, Trial
+from bsync.filesystems.kind import Command, Obstacle, Trial, smallest_for
 from bsync.filesystems.xfs.superblock import Superblock, Xfs
 from bsync.units import GIB, MIB, both_sizes
 
@@ -57,14 +57,8 @@ def fits_into(source: Xfs, there: Xfs) -> bool:
 
 
 def smallest(source: Xfs) -> int:
-    """See `ByFiles`: to a MiB."""
-    size = _SMALLEST
-    for _ in range(64):
-        room = -(-needed(source, size) // MIB) * MIB
-        if room <= size:
-            break
-        size = room
-    return size
+    """See `ByFiles`."""
+    return smallest_for(lambda size: needed(source, size), _SMALLEST)
 
 
 def completed(there: Xfs) -> int | None:

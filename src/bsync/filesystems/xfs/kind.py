@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bsync.allocation import Read, Unknown
-from bsync.filesystems.kind import Kind, much_lost
+from bsync.filesystems.kind import Kind
 from bsync.filesystems.xfs import by_blocks, by_files, log, space, superblock
 from bsync.filesystems.xfs.superblock import Superblock, Xfs
 
@@ -38,17 +38,11 @@ def _completed(sb: Superblock, read: Read) -> Superblock:
     return replace(sb, born=superblock.born(inode))
 
 
-def emptied(source: Xfs, there: Xfs) -> str:
-    """See `Kind`."""
-    return much_lost(source.used, there.used)
-
-
 XFS = Kind(
     names=("xfs",),
     reach=superblock.SIZE,
     read=read,
     look=look,
-    emptied=emptied,
     files=by_files,
     blocks=by_blocks,
     mapped=by_blocks,
