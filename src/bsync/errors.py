@@ -48,6 +48,11 @@ MEANING: dict[Status, str] = {
 LEFT = "something could not be released: bsync recover tries again"
 
 
+def joined(*hints: str) -> str:
+    """Several hints as one."""
+    return "; ".join(filter(None, hints))
+
+
 class BsyncError(Exception):
     """An expected failure: `message` is one line, `hint` says what the user can do."""
 
@@ -61,7 +66,7 @@ class BsyncError(Exception):
 
     def left_something(self) -> None:
         """Say beside the hint that not everything could be released."""
-        self.hint = "; ".join(filter(None, (self.hint, LEFT)))
+        self.hint = joined(self.hint, LEFT)
 
 
 class Usage(BsyncError):
@@ -176,15 +181,11 @@ def writing(hint: str = "") -> Iterator[None]:
         with machine_troubles():
             yield
     except Unavailable as error:
-        raise CopyFailed(error.message, _with(error.hint, hint)) from None
+        raise CopyFailed(error.message, joined(error.hint, hint)) from None
     except CopyFailed as error:
         if type(error) is CopyFailed and error.hint in ("", *_HINTS):
-            raise CopyFailed(error.message, _with(error.hint, hint)) from None
+            raise CopyFailed(error.message, joined(error.hint, hint)) from None
         raise
-
-
-def _with(own: str, hint: str) -> str:
-    return "; ".join(filter(None, (own, hint)))
 
 
 class Stopped(BaseException):

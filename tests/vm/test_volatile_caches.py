@@ -78,7 +78,7 @@ def raw_aftermath(lab: Lab, case: Case, target: Path) -> None:
     """It is what it was, or what it is to be, or says that it is neither."""
     if digest(target) not in (digest(case.before), digest(case.source)):
         assert "an incomplete clone" in lab.bsync("inspect", target).out
-    lab.bsync("--raw", case.source, target)
+    lab.bsync("--engine", "raw", case.source, target)
     assert digest(target) == digest(case.source)
 
 

@@ -26,7 +26,7 @@ from typing import ClassVar
 from bsync.acquire.holders import user_of
 from bsync.acquire.identity import fact as _fact
 from bsync.acquire.watchdog import PATIENCE
-from bsync.errors import CopyFailed, Refused, Unavailable, Unreleased
+from bsync.errors import CopyFailed, Refused, Unavailable, Unreleased, joined
 from bsync.ledger import Facts, Ledger
 from bsync.locate import IscsiLun
 from bsync.run import installed, loaded, run
@@ -265,7 +265,7 @@ def attached(ledger: Ledger, locator: IscsiLun, credentials: Credentials | None)
         try:
             yield disk.path
         except CopyFailed as error:
-            error.hint = error.hint or session.trouble()
+            error.hint = joined(session.trouble(), error.hint)
             raise
 
 

@@ -44,7 +44,7 @@ from bsync.acquire.mount import Mount
 from bsync.acquire.nbd import Meeting, Shortcut
 from bsync.acquire.qmp import Ended, Monitor, Refusal, Silence
 from bsync.acquire.watchdog import PATIENCE, Watchdog
-from bsync.errors import BsyncError, CopyFailed, Refused, Unavailable, Unreleased
+from bsync.errors import BsyncError, CopyFailed, Refused, Unavailable, Unreleased, joined
 from bsync.ledger import Facts, Ledger
 from bsync.run import Service, loaded, start
 
@@ -254,8 +254,9 @@ def _explained(node: Node, daemon: StorageDaemon, watchdog: Watchdog) -> Iterato
         fate = watchdog.verdict or daemon.fate()
         if not fate:
             raise
-        kind = type(error) if isinstance(error, BsyncError) else CopyFailed
-        raise kind(f"{node.word}: {fate}", "check the server and the network") from error
+        ours = error if isinstance(error, BsyncError) else CopyFailed("")
+        hint = joined("check the server and the network", ours.hint)
+        raise type(ours)(f"{node.word}: {fate}", hint) from error
 
 
 def _flush(path: str) -> None:

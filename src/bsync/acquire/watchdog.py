@@ -64,7 +64,7 @@ class Watchdog:
         while not self._over.wait(_GLANCE):
             if question.age > _PERIOD and question.wait() == 0:
                 question = _Question(self._path)
-            limit = _HASTE if asked_to_end() else patience
+            limit = min(patience, _HASTE) if asked_to_end() else patience
             verdict = self._found(question, limit)
             # Twice, for a run that was stopped itself (SIGSTOP) while it waited.
             if verdict and late:
