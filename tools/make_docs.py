@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 from click.shell_completion import get_completion_class
 
-from bsync import __version__, cli, errors
+from bsync import __version__, errors, parser
 from bsync.cli import main as commands
 
 _COMPLETIONS = {
@@ -168,7 +168,7 @@ def _synopsis() -> Iterator[str]:
     for name in sorted(commands.commands):
         arguments = (p for p in commands.commands[name].params if isinstance(p, click.Argument))
         words = " ".join(f"\\fI{argument.metavar}\\fP" for argument in arguments)
-        shown = f"[{name}]" if name == cli.DEFAULT else name
+        shown = f"[{name}]" if name == parser.DEFAULT else name
         yield f".PP\n.B bsync\n{escaped(shown)} [\\fIoption\\fP ...] {words}".rstrip()
 
 

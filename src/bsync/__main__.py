@@ -31,7 +31,6 @@ from bsync.errors import (  # noqa: E402
     Status,
     Stopped,
     Unavailable,
-    Usage,
     machine_troubles,
 )
 from bsync.say import say_error  # noqa: E402
@@ -87,7 +86,9 @@ def _run() -> int:
             say_error(error)
         return error.status
     except click.ClickException as error:
-        say_error(Usage(error.format_message(), "bsync --help shows commands and options"))
+        from bsync.parser import explained
+
+        say_error(explained(error))
         return Status.USAGE
     except Stopped as error:
         say_error(BsyncError(error.message, error.hint))

@@ -7,168 +7,28 @@ Whatever is heavy is imported when a command runs, so that `bsync --help` answer
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bsync import __version__
+from bsync import __version__, options
 from bsync.errors import Usage
+from bsync.parser import Commands, alike
 from bsync.say import say
-from bsync.units import parse_size
+from bsync.units import Share
 
 if TYPE_CHECKING:
     from bsync.pipeline import Request
     from bsync.plan.steps import Plan
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-DEFAULT = "clone"
-
-
-class Size(click.ParamType):  # type: ignore[type-arg, unused-ignore]
-    """A size in bytes: 1048576, 10G, 1.5T, 10GB."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        try:
-            return parse_size(value)
-        except Usage as error:
-            self.fail(f"{error.message}: {error.hint}", param, ctx)
-
-
-def _show_help(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
-    """Click's own way ends with an error where the output cannot be written."""
-    if wanted and not ctx.resilient_parsing:
-        say(*ctx.get_help().split("\n"))
-        ctx.exit()
 
 
 def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
         say(f"bsync {__version__}")
         ctx.exit()
-
-
-class Command(click.Command):
-    """A command whose help is said as all else is."""
-
-    def get_help_option(self, ctx: click.Context) -> click.Option | None:
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.callback = _show_help
-        return option
-
-
-class Commands(Command, click.Group):
-    """A group whose first word may be left out: `bsync SRC DEST` is `bsync clone SRC DEST`."""
-
-    command_class = Command
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args and not ctx.resilient_parsing:
-            raise Usage("no SRC and DEST given", "bsync --help shows commands and options")
-        known = {*self.commands, "-h", "--help", "--version"}
-        if args and args[0] not in known:
-            args = [DEFAULT, *args]
-        return super().parse_args(ctx, args)
-
-
-_WORD = click.Path(readable=False)  # completed like a path; what it is, the stages find out
-
-
-def _both(function: _Command) -> _Command:
-    """SRC and DEST."""
-    for name in ("DEST", "SRC"):
-        function = click.argument(name.lower(), metavar=name, type=_WORD)(function)
-    return function
-
-
-def _json(function: _Command) -> _Command:
-    text = "Write events as JSON lines to standard output."
-    return _debug(click.option("--json", "as_json", is_flag=True, help=text)(function))
-
-
-def _debug(function: _Command) -> _Command:
-    text = "Show every command that is run (as BSYNC_DEBUG=1 does)."
-    return click.option(
-        "--debug", is_flag=True, is_eager=True, expose_value=False, callback=_set_debug, help=text
-    )(function)
-
-
-def _set_debug(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
-        os.environ["BSYNC_DEBUG"] = "1"
-
-
-def _acquiring(function: _Command) -> _Command:
-    """The options that acquiring a device may need."""
-    password = click.option(
-        "--password-file",
-        type=click.Path(),
-        metavar="FILE",
-        help="CHAP password for iSCSI: the file's first line; a second one, USER:PASSWORD, is the "
-        "target's (mutual CHAP).",
-    )
-    size = click.option(
-        "--snapshot-size",
-        type=Size(),
-        metavar="SIZE",
-        help="Copy-on-write space of the temporary LVM snapshot.",
-    )
-    return password(size(function))
-
-
-def _sided(function: _Command) -> _Command:
-    """What a side may need for itself."""
-    for side, name in (("destination", "DEST"), ("source", "SRC")):
-        text = f"Password for {name} alone, in place of --password-file."
-        option = f"--{side}-password-file"
-        function = click.option(option, type=click.Path(), metavar="FILE", help=text)(function)
-    return function
-
-
-def _planning(function: _Command) -> _Command:
-    """The options that shape a plan."""
-    options = (
-        click.option(
-            "--engine",
-            type=click.Choice(["auto", "blocks", "files", "raw"]),
-            default="auto",
-            show_default=True,
-            help="How contents are copied: blocks (ext2/3/4), files (rsync), raw (as they are).",
-        ),
-        click.option(
-            "--raw",
-            is_flag=True,
-            help="Copy contents of unsupported kind byte by byte.",
-        ),
-        click.option(
-            "--checksum",
-            is_flag=True,
-            help="Compare contents instead of times and inodes (e.g. after a crash).",
-        ),
-        click.option(
-            "--no-grow",
-            is_flag=True,
-            help="Do not grow the filesystem to fill a larger destination.",
-        ),
-        click.option(
-            "--create",
-            type=Size(),
-            metavar="SIZE",
-            help="Create DEST as a sparse image file of SIZE.",
-        ),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return _acquiring(_sided(function))
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)
@@ -193,28 +53,31 @@ def main() -> None:
 
 
 @main.command()
-@_both
+@options.both
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before destroying data.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan, and change nothing.")
-@_planning
-@_json
-def clone(src: str, dest: str, yes: bool, dry_run: bool, as_json: bool, **shape: Any) -> None:
+@options.planning
+@options.quiet
+@options.as_json
+def clone(
+    src: str, dest: str, yes: bool, dry_run: bool, quiet: bool, as_json: bool, **shape: Any
+) -> None:
     """Make DEST a clone of SRC (the command may be left out)."""
     from bsync import pipeline
     from bsync.report import reporting
 
     request = _request(src, dest, **shape)
-    with reporting(as_json=as_json) as reporter:
+    with reporting(as_json=as_json, quiet=quiet and not dry_run) as reporter:
         if dry_run:
             pipeline.plan(request, reporter.emit)
         else:
-            pipeline.clone(request, reporter.emit, lambda plan: yes or _confirmed(plan))
+            pipeline.clone(request, reporter.emit, lambda plan: yes or _confirmed(plan, quiet))
 
 
 @main.command()
-@_both
-@_planning
-@_json
+@options.both
+@options.planning
+@options.as_json
 def plan(src: str, dest: str, as_json: bool, **shape: Any) -> None:
     """Show what a run would do, and change nothing."""
     from bsync import pipeline
@@ -225,12 +88,13 @@ def plan(src: str, dest: str, as_json: bool, **shape: Any) -> None:
 
 
 @main.command()
-@_both
+@options.both
 @click.option("--files", is_flag=True, help="Compare the trees, file by file, in any case.")
-@_acquiring
-@_sided
-@_json
-def verify(src: str, dest: str, files: bool, as_json: bool, **means: Any) -> None:
+@options.acquiring
+@options.sided
+@options.quiet
+@options.as_json
+def verify(src: str, dest: str, files: bool, quiet: bool, as_json: bool, **means: Any) -> None:
     """Compare DEST with SRC in everything, and change nothing.
 
     A clone made by blocks is compared by the blocks in use; where they differ, and for every
@@ -239,14 +103,14 @@ def verify(src: str, dest: str, files: bool, as_json: bool, **means: Any) -> Non
     from bsync import pipeline
     from bsync.report import reporting
 
-    with reporting(as_json=as_json) as reporter:
+    with reporting(as_json=as_json, quiet=quiet) as reporter:
         pipeline.check(_request(src, dest, trees=files, **means), reporter.emit)
 
 
 @main.command()
-@click.argument("src", metavar="SRC", type=_WORD)
-@_acquiring
-@_json
+@click.argument("src", metavar="SRC", type=options.WORD)
+@options.acquiring
+@options.as_json
 def inspect(src: str, as_json: bool, **means: Any) -> None:
     """Show what is on SRC."""
     from bsync import explain, pipeline
@@ -259,55 +123,79 @@ def inspect(src: str, as_json: bool, **means: Any) -> None:
 
 
 @main.command()
-@_json
-def recover(as_json: bool) -> None:
+@options.quiet
+@options.as_json
+def recover(quiet: bool, as_json: bool) -> None:
     """Release resources left by interrupted runs."""
     from bsync import pipeline
     from bsync.events import Finished, Noticed
     from bsync.report import reporting
     from bsync.units import count_text
 
-    with reporting(as_json=as_json) as reporter:
+    with reporting(as_json=as_json, quiet=quiet) as reporter:
         released = pipeline.recover()
         for what in released:
             reporter.emit(Noticed(f"released {what}"))
         reporter.emit(Finished(f"{count_text(len(released), 'resource')} released"))
 
 
+@main.command("help")
+@click.argument("command", metavar="[COMMAND]", required=False)
+@click.pass_context
+def help_(ctx: click.Context, command: str | None) -> None:
+    """Show what bsync does, or one of its commands."""
+    root = ctx.find_root()
+    if command is None:
+        say(*root.get_help().split("\n"))
+        return
+    if (wanted := main.commands.get(command)) is None:
+        meant = alike(command, main.commands)
+        hint = f"did you mean bsync help {meant}?" if meant else "bsync help shows what there is"
+        raise Usage(f"there is no command {command}", hint)
+    with click.Context(wanted, root, command) as asked:
+        say(*asked.get_help().split("\n"))
+
+
 def _request(
     src: str,
     dest: str = "",
     create: int | None = None,
-    snapshot_size: int | None = None,
+    snapshot_size: Share | None = None,
     password_file: str | None = None,
     source_password_file: str | None = None,
     destination_password_file: str | None = None,
     no_grow: bool = False,
     trees: bool = False,
-    **options: Any,
+    wait: int = 0,
+    bwlimit: int | None = None,
+    **shape: Any,
 ) -> Request:
     from bsync.pipeline import Request
     from bsync.plan import Options
 
-    shape = Options(**options, grow=not no_grow)
-    size = snapshot_size or 0
     return Request(
         src,
         dest,
-        shape,
+        Options(**shape, grow=not no_grow),
         create or 0,
-        size,
+        snapshot_size or Share(),
         password_file or "",
         source_password_file or "",
         destination_password_file or "",
         trees,
+        wait,
+        bwlimit or 0,
     )
 
 
-def _confirmed(plan: Plan) -> bool:
+def _confirmed(plan: Plan, unseen: bool) -> bool:
     """Ask the one question there is.  Without a terminal nobody can answer it: no."""
+    from bsync import explain
+
     if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
         return False
+    if unseen:
+        say(*explain.plan_text(plan).split("\n"))
     say(f"Destroy this on {plan.destination.word}?")
     try:
         return input("Type yes to go on: ").strip().lower() == "yes"

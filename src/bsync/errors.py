@@ -24,6 +24,7 @@ class Status(IntEnum):
     FAILED = 5
     DIFFERENT = 6
     UNRELEASED = 7
+    BUSY = 8
     DEFECT = 70
     HUNG_UP = 129
     INTERRUPTED = 130
@@ -38,6 +39,7 @@ MEANING: dict[Status, str] = {
     Status.FAILED: "the copy failed: the destination is marked incomplete",
     Status.DIFFERENT: "verification found a difference",
     Status.UNRELEASED: "done, but something could not be released (see bsync recover)",
+    Status.BUSY: "something else uses the source or the destination; nothing was written",
     Status.DEFECT: "a defect in bsync itself; please report it",
     Status.HUNG_UP: "hung up (SIGHUP); everything released",
     Status.INTERRUPTED: "interrupted (SIGINT, Ctrl-C); everything released",
@@ -79,6 +81,12 @@ class Refused(BsyncError):
     """The plan would be unsafe or impossible; nothing was written."""
 
     status = Status.REFUSED
+
+
+class InUse(Refused):
+    """Something else uses what is needed, and may be through with it later."""
+
+    status = Status.BUSY
 
 
 class Unavailable(BsyncError):

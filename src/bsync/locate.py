@@ -24,6 +24,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from urllib.parse import quote, unquote
 
@@ -40,7 +41,8 @@ _TARGET_NAME = re.compile(
     re.IGNORECASE,
 )
 _LVM_NAME = re.compile(r"(?!\.\.?$)[A-Za-z0-9+_.][A-Za-z0-9+_.-]*")
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_ALIASES = {"lvm": "lvm+snapshot", "lv": "lvm+snapshot", "qcow": "qcow2", "vhd": "vpc"}
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,33 @@ def parse(word: str) -> Locator:
         raise Usage("a device name cannot contain a NUL byte")
     match = _SCHEME.fullmatch(word)
     if match is None:
+        _refuse_half_a_scheme(word)
         return DevicePath(word)
     scheme, rest = match.groups()
     if scheme not in _PARSERS:
-        known = ", ".join(f"{name}://" for name in _PARSERS)
-        raise Usage(f"unknown scheme {scheme}://", f"known are {known} and plain paths")
+        raise Usage(f"unknown scheme {scheme}://", _meant(scheme))
     return _PARSERS[scheme](word, rest)
+
+
+def _refuse_half_a_scheme(word: str) -> None:
+    """Raise `Usage` for `loop:x`, which would else be a path that nobody has."""
+    scheme, colon, _ = word.partition(":")
+    if colon and scheme in _PARSERS:
+        raise Usage(
+            f"{scheme}: is not a scheme without //",
+            f"write {scheme}://…, or ./{scheme}:… for a file of that name",
+        )
+
+
+def _meant(scheme: str) -> str:
+    """What to write instead of an unknown scheme."""
+    if scheme in ("file", "path", "dev", "raw", "img"):
+        return "write the path alone, or loop://FILE"
+    name = _ALIASES.get(scheme.lower())
+    meant = [name] if name else get_close_matches(scheme.lower(), SCHEMES, 1)
+    known = ", ".join(f"{name}://" for name in SCHEMES)
+    ask = f"did you mean {meant[0]}://?  " if meant else ""
+    return f"{ask}known are {known} and plain paths"
 
 
 def _loop(word: str, rest: str) -> LoopFile:
@@ -266,3 +289,4 @@ _PARSERS: dict[str, Callable[[str, str], Locator]] = {
     "nbd+unix": _nbd_unix,
     **{name: partial(_image, name) for name in IMAGE_FORMATS},
 }
+SCHEMES = tuple(_PARSERS)

@@ -10,6 +10,7 @@ Credentials: systemd.exec(5), LoadCredential=, and https://systemd.io/CREDENTIAL
 
 from __future__ import annotations
 
+import functools
 import getpass
 import os
 import sys
@@ -38,6 +39,7 @@ def provider(side: str, *paths: str) -> Callable[[IscsiLun], Credentials | None]
     """What gives the credentials for a LUN that is the `side` of a run; `paths` are the password
     files for it, the first that is not empty counts."""
 
+    @functools.cache  # nobody is asked twice
     def credentials(locator: IscsiLun) -> Credentials | None:
         if locator.user is None:
             return None

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from bsync import ledger as ledgers
-from bsync import passwords, recovery, repair, verify
+from bsync import pace, passwords, recovery, repair, verify
 from bsync.acquire.block import Device
 from bsync.acquire.mount import private_namespace
 from bsync.acquire.opening import Means, Role, opened
@@ -21,6 +24,7 @@ from bsync.errors import (
     BsyncError,
     CopyFailed,
     Different,
+    InUse,
     Refused,
     Stopped,
     Unreleased,
@@ -33,9 +37,11 @@ from bsync.layout import Side
 from bsync.locate import DevicePath, LoopFile, LvmSnapshot, parse
 from bsync.plan import Options, Plan, make_plan
 from bsync.survey import survey
-from bsync.units import count_text, size_text
+from bsync.units import USUAL, Share, count_text, size_text
 
 Confirm = Callable[[Plan], bool]
+_Opened = TypeVar("_Opened")
+_PAUSE = 8.0  # seconds between two looks at whether a device is free, at most
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,13 @@ class Request:
     destination: str
     options: Options
     create: int = 0  # bytes of an image file to make; 0: it exists
-    snapshot_size: int = 0  # bytes of a classic LVM snapshot; 0: the default
+    snapshot_size: Share = USUAL  # of a classic LVM snapshot
     password_file: str = ""  # for iSCSI, of both sides; see `passwords`
     source_password_file: str = ""
     destination_password_file: str = ""
     trees: bool = False  # a verification is to compare trees in any case
+    wait: int = 0  # seconds for a device that something else uses
+    rate: int = 0  # bytes a second to be copied at most; 0: as fast as it goes
 
 
 def clone(request: Request, emit: Emit, confirm: Confirm) -> None:
@@ -65,7 +73,7 @@ def clone(request: Request, emit: Emit, confirm: Confirm) -> None:
         emit(Planned(plan))
         if plan.destroys and not confirm(plan):
             raise Refused("not confirmed: nothing was written", "--yes answers the question")
-        with _explained(source, destination):
+        with _explained(source, destination), pace.limited(request.rate):
             done = execute(plan, source, destination, ledger, emit)
             _check(plan, destination)
         destination.keeper.accepted = True
@@ -108,9 +116,14 @@ def check(request: Request, emit: Emit) -> None:
 @nothing_written()
 def inspect(request: Request, emit: Emit) -> Side:
     """What is on the source."""
+    locator = parse(request.source)
     with (
         _ledger_if_needed(request.source) as ledger,
-        opened(parse(request.source), Role.SIGHT, _means(request, ledger, emit)[0]) as device,
+        _waited_for(
+            partial(opened, locator, Role.SIGHT, _means(request, ledger, emit)[0]),
+            request.wait,
+            emit,
+        ) as device,
     ):
         return survey(device)
 
@@ -131,12 +144,42 @@ def _devices(
     """Both devices, open; the words are all read before either is touched."""
     here, there = parse(request.source), parse(request.destination)
     ours, theirs = _means(request, ledger, emit)
+
+    @contextlib.contextmanager
+    def both() -> Iterator[tuple[Device, Device]]:
+        with (
+            opened(here, Role.SOURCE, ours) as source,
+            opened(there, role, theirs, apart_from=source) as destination,
+        ):
+            yield source, destination
+
     with contextlib.ExitStack() as stack:
         with nothing_written():
-            source = stack.enter_context(opened(here, Role.SOURCE, ours))
-            other = opened(there, role, theirs, apart_from=source)
-            destination = stack.enter_context(other)
-        yield source, destination
+            devices = stack.enter_context(_waited_for(both, request.wait, emit))
+        yield devices
+
+
+@contextlib.contextmanager
+def _waited_for(
+    what: Callable[[], contextlib.AbstractContextManager[_Opened]], seconds: int, emit: Emit
+) -> Iterator[_Opened]:
+    """What `what` opens, tried again for so many seconds while something else uses it.  Between two
+    attempts nothing is held: whoever is waited for may be waiting for us."""
+    deadline, pause = time.monotonic() + seconds, 0.5
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                found = held.enter_context(what())
+                break
+            except InUse as error:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise
+                if pause == 0.5:
+                    emit(Noticed(f"{error.message}: waiting {seconds} s at most"))
+            time.sleep(min(pause, left))
+            pause = min(pause * 2, _PAUSE)
+        yield found
 
 
 def _means(request: Request, ledger: ledgers.Ledger, emit: Emit) -> tuple[Means, Means]:

@@ -86,6 +86,13 @@ class PlainReporter:
         say(*lines)
 
 
+class QuietReporter(PlainReporter):
+    """Errors only."""
+
+    def emit(self, event: Event) -> None:
+        """It is no error."""
+
+
 class TerminalReporter(PlainReporter):
     """The plan as text, then a line that moves for each partition to be copied."""
 
@@ -211,12 +218,18 @@ def _on_a_terminal() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
 
 
+def _reporter(as_json: bool, quiet: bool) -> Reporter:
+    if as_json:
+        return JsonReporter()
+    if quiet:
+        return QuietReporter()
+    return TerminalReporter() if _on_a_terminal() else PlainReporter()
+
+
 @contextlib.contextmanager
-def reporting(*, as_json: bool) -> Iterator[Reporter]:
+def reporting(*, as_json: bool, quiet: bool = False) -> Iterator[Reporter]:
     """The reporter that fits where the output goes; it hears how the run ends, by a signal too."""
-    reporter: Reporter = JsonReporter() if as_json else (
-        TerminalReporter() if _on_a_terminal() else PlainReporter()
-    )  # fmt: skip
+    reporter = _reporter(as_json, quiet)
     try:
         with listening(), machine_troubles():
             yield reporter

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which commands a run has run, for whoever asks (--debug, or BSYNC_DEBUG in the environment).
+"""Which commands a run has run, for whoever asks (--debug, or BSYNC_DEBUG in the environment; for
+the bare lines --verbose, or BSYNC_VERBOSE).
 
 Each is a line on standard error, ready to be run again by hand; how it ended follows as a comment,
 and what it complained of, if it failed.  Passwords are never in a command line; what is given on
@@ -16,7 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-VARIABLE = "BSYNC_DEBUG"
+ALL, COMMANDS = "BSYNC_DEBUG", "BSYNC_VERBOSE"
 
 
 @dataclass
@@ -36,16 +37,18 @@ def command(
 ) -> Iterator[Ending]:
     """Tell of a command that is run during the block, which says how it ended."""
     ending, began = Ending(), time.monotonic()
+    if os.environ.get(COMMANDS) and not os.environ.get(ALL):
+        _say(f"+ {shlex.join(argv)}")
     try:
         yield ending
     finally:
-        if os.environ.get(VARIABLE):
+        if os.environ.get(ALL):
             _tell(argv, environment, given, ending, time.monotonic() - began)
 
 
 def started(argv: Sequence[str]) -> None:
     """Tell of a command that goes on beside the run."""
-    if os.environ.get(VARIABLE):
+    if os.environ.get(ALL) or os.environ.get(COMMANDS):
         _say(f"+ {shlex.join(argv)}  # goes on")
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from bsync.errors import Usage
 
@@ -44,6 +45,31 @@ def parse_size(text: str) -> int:
     if not 0 < size < 1 << 63:
         raise Usage(f"{text!r} is out of range for a size")
     return size
+
+
+@dataclass(frozen=True)
+class Share:
+    """So many bytes, or such a share of something else; neither: whatever is usual."""
+
+    size: int = 0
+    percent: float = 0
+
+    def of(self, whole: int) -> int:
+        """The bytes, where the whole has `whole`; 0: whatever is usual."""
+        return self.size or round(whole * self.percent / 100)
+
+
+USUAL = Share()
+
+
+def parse_share(text: str) -> Share:
+    """A size as `parse_size` reads it, or a per cent: 20%, 2.5%.  Raises `Usage`."""
+    if not text.endswith("%"):
+        return Share(parse_size(text))
+    match = re.fullmatch(r"([0-9]{1,3}(\.[0-9]{1,3})?)%", text, re.ASCII)
+    if match is None or not 0 < float(match[1]) <= 100:
+        raise Usage(f"{text!r} is not a share", "write a number up to 100, as in 20%")
+    return Share(percent=float(match[1]))
 
 
 def count_text(number: int, noun: str) -> str:

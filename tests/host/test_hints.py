@@ -22,7 +22,7 @@ def test_a_swap_file_in_use(lab: Lab, option: str) -> None:
     was = digest(target)
     call("swapon", target)
     try:
-        run = lab.bsync(source, target, option, status=3)
+        run = lab.bsync(source, target, option, status=8)
     finally:
         call("swapoff", target)
     assert "in use as swap" in run.err

@@ -174,7 +174,7 @@ def test_a_lun_cannot_be_both_sides_or_written_by_two_runs(lab: Lab) -> None:
         attached(another, lun(f"{target.word}/2"), None, writable=True),
     ):
         for word in ("1", "2"):
-            with pytest.raises(Refused, match="in use"):
+            with pytest.raises(Refused, match="is the source, too"):
                 attached(ledger, lun(f"{target.word}/{word}"), None, writable=True).__enter__()
 
 

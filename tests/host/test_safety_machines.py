@@ -70,9 +70,9 @@ def test_a_machine_cannot_start_on_an_image_of_a_format(lab: Lab) -> None:
 def test_a_machine_that_is_there_first(lab: Lab, command: str) -> None:
     source, target = bare(lab), lab.image("target.img", BARE_SIZE)
     with machine(source):
-        assert "virtual machine" in lab.bsync(command, source, target, status=3).err
+        assert "virtual machine" in lab.bsync(command, source, target, status=8).err
     with machine(target, "-r"):
-        assert "virtual machine" in lab.bsync(command, source, target, status=3).err
+        assert "virtual machine" in lab.bsync(command, source, target, status=8).err
     with machine(source, "-r"):
         lab.bsync(command, source, target)
 

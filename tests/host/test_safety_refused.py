@@ -18,11 +18,18 @@ from small_disks import BARE_SIZE, DISK_SIZE, bare, disk
 _LOCK = struct.Struct("hhqqi0q")  # struct flock of fcntl(2)
 
 
-def refused(lab: Lab, source: Path | str, target: Path | str, *images: Path) -> str:
+def busy(lab: Lab, source: Path | str, target: Path | str, *images: Path) -> str:
+    """Refused, since something else uses a side; the message."""
+    return refused(lab, source, target, *images, status=8)
+
+
+def refused(
+    lab: Lab, source: Path | str, target: Path | str, *images: Path, status: int = 3
+) -> str:
     """Refused by a run and by its plan alike, before anything was written; the message."""
     before = [digest(image) for image in images]
-    run = lab.bsync("--yes", source, target, status=3)
-    assert run.err == lab.bsync("plan", source, target, status=3).err
+    run = lab.bsync("--yes", source, target, status=status)
+    assert run.err == lab.bsync("plan", source, target, status=status).err
     message, hint = run.err.splitlines()
     assert message.startswith("bsync: ")
     assert hint.startswith("       ")
@@ -55,7 +62,7 @@ def test_a_file_onto_a_loop_device_over_it(lab: Lab) -> None:
         assert "same storage" in refused(lab, one, other, image)
         assert "same storage" in refused(lab, one, image, image)
     with lab.attached(image) as writable:
-        assert "attached as" in refused(lab, image, writable, image)
+        assert "attached as" in busy(lab, image, writable, image)
 
 
 def test_a_disk_onto_a_part_of_it_and_back(lab: Lab) -> None:
@@ -104,16 +111,16 @@ def test_a_mounted_destination(lab: Lab) -> None:
     source, target = bare(lab), bare(lab, name="target.img")
     with lab.mounted(target):
         device = lab.loops_over(target)[0]
-        assert "is mounted on" in refused(lab, source, device)
-        assert "attached as" in refused(lab, source, target)
+        assert "is mounted on" in busy(lab, source, device)
+        assert "attached as" in busy(lab, source, target)
 
 
 def test_a_mounted_source(lab: Lab) -> None:
     source, target = bare(lab), lab.image("target.img", BARE_SIZE)
     with lab.mounted(source):
         device = lab.loops_over(source)[0]
-        assert "is mounted on" in refused(lab, device, target, target)
-        assert "attached as" in refused(lab, source, target, target)
+        assert "is mounted on" in busy(lab, device, target, target)
+        assert "attached as" in busy(lab, source, target, target)
 
 
 def test_a_disk_of_which_a_partition_is_mounted(lab: Lab) -> None:
@@ -121,21 +128,21 @@ def test_a_disk_of_which_a_partition_is_mounted(lab: Lab) -> None:
     source, target = disk(lab), disk(lab, "target.img")
     part = lab.partitions(target)[0]
     with lab.mounted(target, part), lab.attached(target) as whole:
-        assert "attached as" in refused(lab, source, whole)
+        assert "attached as" in busy(lab, source, whole)
 
 
 def test_a_destination_attached_elsewhere(lab: Lab) -> None:
     source, target = bare(lab), lab.image("target.img", BARE_SIZE)
     with lab.attached(target):
-        assert "attached as" in refused(lab, source, target, target)
+        assert "attached as" in busy(lab, source, target, target)
     with lab.attached(target, read_only=True):
-        assert "attached as" in refused(lab, source, target, target)
+        assert "attached as" in busy(lab, source, target, target)
 
 
 def test_a_source_attached_for_writing_elsewhere(lab: Lab) -> None:
     source, target = bare(lab), lab.image("target.img", BARE_SIZE)
     with lab.attached(source):
-        assert "attached as" in refused(lab, source, target, target)
+        assert "attached as" in busy(lab, source, target, target)
     with lab.attached(source, read_only=True):
         lab.bsync(source, target)
 
@@ -146,7 +153,7 @@ def test_a_destination_in_use_as_swap(lab: Lab) -> None:
     with lab.attached(target) as device:
         call("swapon", device)
         try:
-            assert "in use" in refused(lab, source, device)
+            assert "in use" in busy(lab, source, device)
         finally:
             call("swapoff", device)
 
@@ -165,7 +172,7 @@ def test_a_destination_locked_by_another_program(lab: Lab, how: int) -> None:
     source, target = bare(lab), lab.image("target.img", BARE_SIZE)
     with opened(target) as descriptor:
         fcntl.flock(descriptor, how)
-        assert "locked" in refused(lab, source, target, target)
+        assert "locked" in busy(lab, source, target, target)
 
 
 def test_a_source_locked_by_another_program(lab: Lab) -> None:
@@ -174,7 +181,7 @@ def test_a_source_locked_by_another_program(lab: Lab) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         lab.bsync(source, target)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        assert "locked" in refused(lab, source, target, target)
+        assert "locked" in busy(lab, source, target, target)
 
 
 @pytest.mark.parametrize("role", ["source", "target"])
@@ -184,7 +191,7 @@ def test_a_disk_of_a_virtual_machine(lab: Lab, role: str) -> None:
     with opened(images[role]) as descriptor:
         lock = _LOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 100, 4, 0)
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
-        assert "locked" in refused(lab, images["source"], images["target"], *images.values())
+        assert "locked" in busy(lab, images["source"], images["target"], *images.values())
 
 
 def test_a_destination_that_another_bsync_is_at_work_on(lab: Lab) -> None:
@@ -192,9 +199,9 @@ def test_a_destination_that_another_bsync_is_at_work_on(lab: Lab) -> None:
     other = bare(lab, name="other.img")
     with lab.held(source, target) as go_on:
         for first in (source, other):
-            run = lab.bsync("--yes", first, target, status=3)
+            run = lab.bsync("--yes", first, target, status=8)
             assert "locked" in run.err
-        assert "locked" in lab.bsync(target, lab.image("x.img", BARE_SIZE), status=3).err
+        assert "locked" in lab.bsync(target, lab.image("x.img", BARE_SIZE), status=8).err
         assert go_on().status == 0
     lab.bsync("verify", source, target)
 
@@ -206,7 +213,7 @@ def test_a_source_that_another_bsync_reads_will_do(lab: Lab) -> None:
         child = lab.start("plan", source, other)
         child.communicate()
         assert child.returncode == 0
-        assert "locked" in lab.bsync("--yes", bare(lab, name="third.img"), source, status=3).err
+        assert "locked" in lab.bsync("--yes", bare(lab, name="third.img"), source, status=8).err
         assert go_on().status == 0
 
 
@@ -219,4 +226,4 @@ def test_a_read_only_destination(lab: Lab) -> None:
 def test_a_destination_held_exclusively(lab: Lab) -> None:
     source, target = bare(lab), lab.image("target.img", 4 * MIB)
     with lab.attached(target) as device, opened(Path(device), os.O_RDWR | os.O_EXCL):
-        assert "in use" in refused(lab, source, device, target)
+        assert "in use" in busy(lab, source, device, target)

@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from bsync import __main__ as program
 from bsync import __version__, pipeline
+from bsync.cli import main as commands
 from bsync.errors import (
     CopyFailed,
     Different,
+    InUse,
     Refused,
     Status,
     Stopped,
@@ -24,6 +29,7 @@ from bsync.events import Emit
 from bsync.layout import Blank, Side, bare
 from bsync.pipeline import Confirm, Request
 from bsync.plan import Options, Plan
+from bsync.units import Share
 
 Capture = pytest.CaptureFixture[str]
 
@@ -99,14 +105,25 @@ def bsync(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
         ("verify a b", "check", Request("a", "b", Options())),
         ("verify --files a b", "check", Request("a", "b", Options(), trees=True)),
         ("a b --no-grow", "clone", Request("a", "b", Options(grow=False))),
+        ("a b --wait 5 --bwlimit 1M", "clone",
+         Request("a", "b", Options(), wait=5, rate=1 << 20)),
+        ("a b -q --verbose", "clone", Request("a", "b", Options())),
+        ("a b --snapshot-size 20%", "clone",
+         Request("a", "b", Options(), snapshot_size=Share(percent=20))),
+        ("verify a b --snapshot-size 2G -q", "check",
+         Request("a", "b", Options(), snapshot_size=Share(2 << 30))),
+        ("a b --source-password-file x --destination-password-file y", "clone",
+         Request("a", "b", Options(), source_password_file="x", destination_password_file="y")),
+        ("recover -q", "recover", None),
         ("verify --json a b", "check", Request("a", "b", Options())),
         ("inspect a", "inspect", "a"),
         ("inspect --json a", "inspect", "a"),
         ("recover", "recover", None),
         ("recover --json", "recover", None),
         ("-- -a -b", "clone", Request("-a", "-b", Options())),
+        ("inpect.img b", "clone", Request("inpect.img", "b", Options())),
     ],
-)
+)  # fmt: skip
 def test_words_that_make_sense(
     calls: Calls, monkeypatch: pytest.MonkeyPatch, words: str, name: str, request_: object
 ) -> None:
@@ -118,7 +135,8 @@ def test_words_that_make_sense(
     "words",
     ["", "a", "a b c", "clone a", "plan a", "verify a", "inspect", "inspect a b", "recover a",
      "--nonsense a b", "a b --engine none", "a b --create x", "a b --create 0", "a b --create",
-     "verify a b --yes", "plan a b --yes", "--json"],
+     "verify a b --yes", "plan a b --yes", "--json", "a b --wait x", "a b --wait -1",
+     "a b --bwlimit 0", "a b --snapshot-size 0%", "inspect a -q", "help x", "help x y"],
 )  # fmt: skip
 def test_words_that_do_not(
     calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: Capture, words: str
@@ -131,11 +149,70 @@ def test_words_that_do_not(
     assert all(len(line) < 200 for line in err.splitlines()), "not a line but a page"
 
 
-@pytest.mark.parametrize("word", ["--help", "-h", "clone --help", "recover -h"])
+@pytest.mark.parametrize(
+    "word", ["--help", "-h", "clone --help", "recover -h", "help", "help clone", "help help"]
+)
 def test_help(calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: Capture, word: str) -> None:
     assert bsync(monkeypatch, *word.split()) == Status.DONE
     assert "Usage: bsync" in capsys.readouterr().out
     assert not calls.made
+
+
+@pytest.mark.usefixtures("calls")
+def test_the_main_form_comes_first(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """With every option that it has."""
+    bsync(monkeypatch, "--help")
+    shown = capsys.readouterr().out
+    assert shown.startswith("Usage: bsync SRC DEST [OPTIONS]\n")
+    bsync(monkeypatch, "help")
+    assert capsys.readouterr().out == shown
+    options = [name for option in commands.commands["clone"].params for name in option.opts
+               if name.startswith("-")]  # fmt: skip
+    assert len(options) > 20
+    main, _, rest = shown.partition("Other options:")
+    assert [name for name in options if not re.search(rf"{name}\b", main)] == []
+    assert all(f"  {name} " in rest for name in commands.commands)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("inpect a", "did you mean bsync inspect?"),
+        ("recovr", "did you mean bsync recover?"),
+        ("verfy a b", "did you mean bsync verify?"),
+        ("hlep", "did you mean bsync help?"),
+        ("help verfy", "did you mean bsync help verify?"),
+        ("a b --chekcsum", "did you mean --checksum? bsync --help"),
+        ("verify a b --yes", "it is an option of bsync clone"),
+        ("inspect a b", "bsync inspect --help"),
+        ("verify a", "bsync verify --help"),
+        ("a", "bsync --help"),
+        ("clone a", "bsync --help"),
+    ],
+)
+def test_what_was_meant(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, calls: Calls, words: str, hint: str
+) -> None:
+    """And where a hint sends somebody to a help, that has the command's options."""
+    assert bsync(monkeypatch, *words.split()) == Status.USAGE
+    assert not calls.made
+    said = capsys.readouterr().err.splitlines()[1]
+    assert hint in said
+    if match := re.search(r"bsync (?:(\w+) )?--help", said):
+        bsync(monkeypatch, *match[0].split()[1:])
+        shown = capsys.readouterr().out
+        command = commands.commands[match[1] or "clone"]
+        names = [option.opts[-1] for option in command.params if option.opts[0].startswith("-")]
+        assert all(name in shown for name in names)
+
+
+def test_a_device_may_be_called_nearly_like_a_command(
+    monkeypatch: pytest.MonkeyPatch, calls: Calls, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("inpect").touch()
+    assert bsync(monkeypatch, "inpect", "b") == Status.DONE
+    assert calls.made[0][0] == "clone"
 
 
 def test_version(monkeypatch: pytest.MonkeyPatch, calls: Calls, capsys: Capture) -> None:
@@ -152,6 +229,7 @@ def test_version(monkeypatch: pytest.MonkeyPatch, calls: Calls, capsys: Capture)
         (CopyFailed("x"), 5),
         (Different("x"), 6),
         (Unreleased("x"), 7),
+        (InUse("x"), 8),
         (Stopped(signal.SIGHUP), 129),
         (Stopped(signal.SIGINT), 130),
         (Stopped(signal.SIGTERM), 143),
@@ -250,6 +328,17 @@ def test_without_a_terminal_it_is_no(
     assert calls.answers == [False]
     assert bsync(monkeypatch, "a", "b", "--yes") == Status.DONE
     assert calls.answers == [False, True]
+
+
+def test_what_is_asked_quietly_was_not_shown_before(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr("sys.stdin", Stream(True))
+    monkeypatch.setattr("builtins.input", lambda _: "yes")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    bsync(monkeypatch, "-q", "a", "b")
+    assert "destination: x" in capsys.readouterr().out
+    assert calls.answers == [True]
 
 
 def test_the_end_of_input_is_no(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:

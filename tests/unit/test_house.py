@@ -33,7 +33,7 @@ PURE = sorted(
 PURE_FOLDERS = ("plan", "filesystems")
 # Who may import whom: a module those of its own folder and of the floors below it.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("__init__", "arrays", "errors", "extent", "trace", "unfinished"),
+    ("__init__", "arrays", "errors", "extent", "pace", "trace", "unfinished"),
     ("deferred", "gpt", "locate", "ranges", "units"),
     ("allocation", "layout", "ledger", "run", "say"),
     ("bootcode", "filesystems"),
@@ -43,14 +43,16 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("execution", "verify"),
     ("execute",),
     ("pipeline",),
+    ("parser",),
+    ("options",),
     ("cli",),
     ("__main__",),
 )
 ALLOWED = frozenset(
     (
-        "__future__", "collections.abc", "contextlib", "dataclasses", "enum", "errno", "functools",
-        "ipaddress", "itertools", "json", "math", "numpy", "numpy.typing", "re", "signal", "stat",
-        "struct", "typing", "urllib.parse", "uuid", "zlib",
+        "__future__", "collections.abc", "contextlib", "dataclasses", "difflib", "enum", "errno",
+        "functools", "ipaddress", "itertools", "json", "math", "numpy", "numpy.typing", "re",
+        "signal", "stat", "struct", "typing", "urllib.parse", "uuid", "zlib",
     )
 )  # fmt: skip
 

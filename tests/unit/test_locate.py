@@ -29,6 +29,7 @@ GOOD: list[tuple[str, Locator]] = [
     ("C:/x", DevicePath("C:/x")),
     ("-", DevicePath("-")),
     ("clone:/x", DevicePath("clone:/x")),
+    ("./loop:x", DevicePath("./loop:x")),
     ("/a//b://c", DevicePath("/a//b://c")),
     ("\udcff\n", DevicePath("\udcff\n")),
     ("loop:///var/disk.img", LoopFile("/var/disk.img")),
@@ -91,6 +92,10 @@ BAD = [
     "nbd+unix://host/disk?socket=/s",
     "qcow2://",
     "raw://x",
+    "loop:x",
+    "loop:/x",
+    "qcow2:x",
+    "LOOP://x",
     "iscsis://host/x",
     "x+y://z",
     "iscsi://",
@@ -221,3 +226,17 @@ def test_any_text_is_a_locator_or_wrong_usage(word: str) -> None:
     except Usage:
         return
     assert parse(str(locator)) == locator
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [("lvm://vg/lv", "did you mean lvm+snapshot://?"), ("lopp://x", "did you mean loop://?"),
+     ("LOOP://x", "did you mean loop://?"), ("qcow://x", "did you mean qcow2://?"),
+     ("vhd://x", "did you mean vpc://?"), ("iscsis://me:secret@h/x", "did you mean iscsi://?"),
+     ("file:///x", "the path alone"), ("loop:x", "loop://"), ("zzz://x", "known are iscsi://")],
+)  # fmt: skip
+def test_what_scheme_was_meant(word: str, hint: str) -> None:
+    with pytest.raises(Usage) as error:
+        parse(word)
+    assert hint in error.value.hint
+    assert "secret" not in error.value.message + error.value.hint

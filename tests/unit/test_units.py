@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bsync import units
 from bsync.errors import Usage
 from bsync.units import GIB, MIB, both_sizes, count_text, parse_size, size_text
 
@@ -89,3 +90,20 @@ def test_count_text() -> None:
     assert count_text(0, "file") == "0 files"
     assert count_text(1, "file") == "1 file"
     assert count_text(1234, "file") == "1,234 files"
+
+
+@pytest.mark.parametrize(
+    ("text", "share", "of_1000"),
+    [("20%", units.Share(percent=20), 200), ("2.5%", units.Share(percent=2.5), 25),
+     ("100%", units.Share(percent=100), 1000), ("1K", units.Share(1024), 1024)],
+)  # fmt: skip
+def test_shares(text: str, share: units.Share, of_1000: int) -> None:
+    assert units.parse_share(text) == share
+    assert share.of(1000) == of_1000
+    assert units.USUAL.of(1000) == 0
+
+
+@pytest.mark.parametrize("text", ["0%", "101%", "%", "-1%", "1e1%", "20 %", "", "x"])
+def test_no_shares(text: str) -> None:
+    with pytest.raises(Usage):
+        units.parse_share(text)

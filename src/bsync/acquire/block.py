@@ -25,7 +25,7 @@ from bsync.acquire.holders import rows_above, user_of
 from bsync.acquire.identity import other_paths_held
 from bsync.acquire.nbd import Shortcut
 from bsync.deferred import deferred
-from bsync.errors import CopyFailed, Refused, Unavailable, Usage, limit_hint
+from bsync.errors import CopyFailed, InUse, Refused, Unavailable, Usage, limit_hint
 from bsync.locate import DevicePath, LoopFile
 from bsync.units import both_sizes
 
@@ -302,7 +302,7 @@ def _refuse_unwritable(path: str) -> None:
             os.pwrite(descriptor, b"", 0)
         except OSError as error:
             if error.errno == errno.ETXTBSY:
-                raise Refused(f"{path} is in use as swap space", f"swapoff {path}") from None
+                raise InUse(f"{path} is in use as swap space", f"swapoff {path}") from None
             raise Unavailable(f"{path} cannot be written: {error.strerror}") from None
 
 
@@ -328,7 +328,7 @@ def _open(held: contextlib.ExitStack, path: str, flags: int) -> int:
     except OSError as error:
         if error.errno == errno.EBUSY:
             what, hint = user_of(path)
-            raise Refused(f"{path} is in use: {what}", hint) from None
+            raise InUse(f"{path} is in use: {what}", hint) from None
         if error.errno == errno.EROFS:
             raise Refused(f"{path} is read-only", "it can only be a source") from None
         raise Unavailable(f"{path}: {error.strerror}", hints.privilege(error)) from None
@@ -352,7 +352,7 @@ def _refuse_loops(path: str, ground: Ground, writable: bool) -> None:
     """Nobody else's loop device may write what we read, or see what we write."""
     for device, loop in loops_on(ground, but=path):
         if writable or not loop.read_only:
-            raise Refused(f"{path} is attached as {device}", f"detach it: losetup -d {device}")
+            raise InUse(f"{path} is attached as {device}", f"detach it: losetup -d {device}")
 
 
 def _ioctl_int(descriptor: int, request: int) -> int:

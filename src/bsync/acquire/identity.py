@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bsync.acquire.holders import user_of
-from bsync.errors import Refused
+from bsync.errors import InUse
 
 _BLOCK = Path("/sys/block")
 _SESSIONS = Path("/sys/class/iscsi_session")
@@ -58,7 +58,7 @@ def fact(path: Path) -> str:
 def other_paths_held(word: str, rdev: int) -> Iterator[None]:
     """Keep every other path to the disks below the device `rdev` until the end of the block.
 
-    Raises `Refused` where one of them is in use.
+    Raises `InUse` where one of them is in use.
     """
     folder = Path(f"/sys/dev/block/{os.major(rdev)}:{os.minor(rdev)}").resolve()
     mine = set(_disks_below(folder))
@@ -71,7 +71,7 @@ def other_paths_held(word: str, rdev: int) -> Iterator[None]:
 def all_paths_held(word: str, name: str) -> Iterator[None]:
     """Keep every block device of the disk with this identity until the end of the block.
 
-    Raises `Refused` where one of them is in use.
+    Raises `InUse` where one of them is in use.
     """
     with _held(word, map(_node, _known({name} - {""}))):
         yield
@@ -86,7 +86,7 @@ def _held(word: str, paths: Iterator[str]) -> Iterator[None]:
             except OSError as error:  # a path that is dead is nobody's
                 if error.errno == errno.EBUSY:
                     what, hint = user_of(path)
-                    raise Refused(
+                    raise InUse(
                         f"{word} is in use: {path} is the same disk, and {what}", hint
                     ) from None
         yield

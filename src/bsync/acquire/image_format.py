@@ -21,7 +21,7 @@ from collections.abc import Iterator
 
 from bsync.acquire.storage_daemon import Export, Node, exported
 from bsync.acquire.watchdog import PATIENCE
-from bsync.errors import BsyncError, Refused, Unavailable
+from bsync.errors import BsyncError, InUse, Refused, Unavailable
 from bsync.ledger import Ledger
 from bsync.locate import ImageFile, NbdExport
 
@@ -157,7 +157,7 @@ def refuse_unwritable(locator: ImageFile) -> None:
 # What QEMU says of an image or of an NBD server, what it means, and what can be done.
 _REASONS: tuple[tuple[str, type[BsyncError], str, str], ...] = (
     (
-        r'Failed to get ".*" lock|Failed to get shared', Refused,
+        r'Failed to get ".*" lock|Failed to get shared', InUse,
         "is in use by another program", "does a virtual machine use it? shut it down first",
     ),
     (

@@ -22,12 +22,13 @@ from bsync.acquire.iscsi_luns import Lun, chosen, explained, initiator, portal
 from bsync.acquire.open_iscsi import Credentials
 from bsync.acquire.storage_daemon import PASSWORD, Export, Node, exported
 from bsync.acquire.watchdog import PATIENCE
-from bsync.errors import Refused, Unavailable
+from bsync.errors import InUse, Refused, Unavailable
 from bsync.ledger import LOCK, Ledger
 from bsync.locate import IscsiLun
 
 _COMMAND = 30  # seconds for one command of the initiator's; it is then repeated
 _LOCK = struct.Struct("hhqqi0q")  # struct flock of fcntl(2)
+_reserved: list[int] = []  # the places in the file of locks that this run has
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ def attached(
 ) -> Iterator[Attached]:
     """The LUN as a file, until the end of the block; see `exported` for what holds for it.
 
-    Raises `Unavailable`; `Refused` where it is read-only and should be written (`wanted`: later),
-    is in use by another run, or where it is not clear which is meant.
+    Raises `Unavailable`; `InUse` where another run has it; `Refused` where it is read-only and
+    should be written (`wanted`: later), or where it is not clear which is meant.
     """
     if credentials and credentials.target_user:
         raise Unavailable(
@@ -105,9 +106,21 @@ def reserved(ledger: Ledger, word: str, ground: Ground, writable: bool) -> Itera
         try:
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
         except OSError:
-            raise Refused(
-                f"{word} is in use by bsync", "source and destination must be different disks"
-            ) from None
-        yield
+            if place in _reserved:
+                raise Refused(
+                    f"{word} is the source, too", "source and destination must be different disks"
+                ) from None
+            raise InUse(f"{word} is in use by another bsync", "--wait waits for it") from None
+        with _noted(place):
+            yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _noted(place: int) -> Iterator[None]:
+    _reserved.append(place)
+    try:
+        yield
+    finally:
+        _reserved.remove(place)

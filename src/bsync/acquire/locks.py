@@ -16,7 +16,7 @@ import os
 import struct
 import time
 
-from bsync.errors import Refused, Unavailable
+from bsync.errors import InUse, Unavailable
 
 _LOCK = struct.Struct("hhqqi0q")  # struct flock of fcntl(2)
 _USED, _EXCLUDED = 100, 200
@@ -30,7 +30,7 @@ def hold(descriptor: int, path: str, *, writable: bool, wanted: bool, patience: 
 
     `wanted`: whoever stands in the way of writing does so now, too.  udev holds its lock for a
     moment, whenever anybody has written to a device: `patience` is how many seconds to wait for
-    whoever holds one.  Raises `Refused`, and `Unavailable` where there are no locks.
+    whoever holds one.  Raises `InUse`, and `Unavailable` where there are no locks.
     """
     try:
         _hold_whole(descriptor, path, writable, wanted, patience)
@@ -47,7 +47,7 @@ def hold(descriptor: int, path: str, *, writable: bool, wanted: bool, patience: 
             return  # a filesystem that has no such locks
         free = False
     if not free:
-        raise Refused(f"{path} is locked by another program", "does a virtual machine use it?")
+        raise InUse(f"{path} is locked by another program", "does a virtual machine use it?")
 
 
 def _hold_whole(descriptor: int, path: str, writable: bool, wanted: bool, patience: float) -> None:
@@ -55,7 +55,7 @@ def _hold_whole(descriptor: int, path: str, writable: bool, wanted: bool, patien
     deadline = time.monotonic() + patience
     while not _flocked(descriptor, fcntl.LOCK_EX if wanted else fcntl.LOCK_SH):
         if time.monotonic() > deadline:
-            raise Refused(f"{path} is locked by another program", "is another bsync at work?")
+            raise InUse(f"{path} is locked by another program", "is another bsync at work?")
         time.sleep(0.05)
     if wanted and not writable:
         _flocked(descriptor, fcntl.LOCK_SH)

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from bsync.errors import BsyncError, CopyFailed, Refused, Unavailable, Unreleased
+from bsync.errors import BsyncError, CopyFailed, InUse, Unavailable, Unreleased
 from bsync.ledger import Facts, Ledger
 from bsync.locate import LvmSnapshot
 from bsync.run import installed, require, run
-from bsync.units import both_sizes, size_text
+from bsync.units import Share, both_sizes, size_text
 
 _TAG = "bsync"
 _FIELDS = (
@@ -163,26 +163,26 @@ def snapshot(
     locator: LvmSnapshot,
     *,
     transaction: bool,
-    size: int = 0,
+    size: Share,
     notice: Callable[[str], None],
 ) -> Iterator[tuple[Snapshot, Volume, Volume]]:
     """A snapshot for the block, with its volume and its origin as they were at the beginning.
 
     With `transaction` it is merged at the end of a block that ends well, if `accepted` was set
-    meanwhile.  `size`: bytes for what changes (classic snapshots only; 0: the default).
-    `notice` hears when it is nearly full.  Raises `Unavailable`, `Refused`.
+    meanwhile.  `size`: for what changes (classic snapshots only).
+    `notice` hears when it is nearly full.  Raises `Unavailable`, `InUse`.
     """
     below = origin(locator)
     if below.merging:
-        raise Unavailable(
+        raise InUse(
             f"a snapshot is being merged into {below.name}",
             f"wait for its end; where it does not go on: lvchange --poll y {below.name}",
         )
     if transaction and below.open:
-        raise Refused(f"{below.name} is in use", "unmount it first")
+        raise InUse(f"{below.name} is in use", "unmount it first")
     tag = f"{_TAG}.{machine()}.{ledger.run}"
     name = f"bsync-{ledger.run}-{'destination' if transaction else 'source'}"
-    room = 0 if below.thin else _room(below, size, transaction)
+    room = 0 if below.thin else _room(below, size.of(below.size), transaction)
     creation = _creation(below, name, tag, room)
     with ledger.holding(Snapshot(below.vg, name, tag, creation)) as made:
         volume = made.look()

@@ -28,6 +28,7 @@ from bsync.locate import (
     LvmSnapshot,
     NbdExport,
 )
+from bsync.units import USUAL, Share
 
 
 class Role(Enum):
@@ -56,7 +57,7 @@ class Means:
     ledger: Ledger
     notice: Callable[[str], None]
     credentials: Callable[[IscsiLun], Credentials | None]
-    snapshot_size: int = 0  # bytes; 0: the default
+    snapshot_size: Share = USUAL  # of a classic snapshot
     create: int = 0  # bytes of an image file to be made as destination
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from bsync import ranges
+from bsync import pace, ranges
 from bsync.arrays import Flags, Numbers
 from bsync.blockio.access import Access
 from bsync.blockio.memory import Buffer, buffer
@@ -93,7 +93,10 @@ class _Pump:
 
     def _next(self) -> Run | None:
         with self._lock:
-            return None if self._stop.is_set() else next(self._runs, None)
+            run = None if self._stop.is_set() else next(self._runs, None)
+        if run and self._stop.wait(pace.delay(run[1] * self._block_size)):
+            return None
+        return run
 
 
 def copying(source: Access, destination: Access) -> Work:

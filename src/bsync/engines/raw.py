@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from bsync import pace
 from bsync.acquire.span import Span
 from bsync.unfinished import SECTOR
 from bsync.units import KIB, MIB
@@ -65,6 +66,7 @@ def _differing(
     """Of every piece its offset, and the source's bytes where the destination's differ."""
     for offset in offsets:
         size = min(PIECE, source.size - offset)
+        pace.wait(size)
         data = source.read(offset, size)
         yield offset, b"" if data == destination.read(offset, size) else data
 

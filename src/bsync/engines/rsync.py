@@ -14,8 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bsync import pace
 from bsync.errors import CopyFailed
 from bsync.run import run
+from bsync.units import KIB
 
 _KEEPING = (
     "-aHAXX", "--numeric-ids", "--modify-window=-1", "--whole-file", "--no-human-readable",
@@ -167,8 +169,9 @@ def _pass(
         if match := _PROGRESS.match(line):
             advance(int(match[1].replace(",", "")))
 
+    limit = [f"--bwlimit={max(1, pace.rate() // KIB)}"] if pace.rate() else []
     result = run(
-        "rsync", *options, "--info=progress2", "--stats", f"{source}/", f"{destination}/",
+        "rsync", *options, *limit, "--info=progress2", "--stats", f"{source}/", f"{destination}/",
         watch=watch, given=given,
     )  # fmt: skip
     return Transfer(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from bsync import pace
 from bsync.acquire.span import Span
 from bsync.allocation import Unknown
 from bsync.engines.rsync import Transfer
@@ -85,6 +86,7 @@ class Copier:
             if isinstance(what, bytes):
                 yield at + done, what[done : done + count]
             else:
+                pace.wait(count)
                 yield at + done, self._source.read(what + done, count)
 
     def complete(self) -> None:

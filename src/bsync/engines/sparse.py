@@ -18,6 +18,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from bsync import pace
 from bsync.acquire.mount import flush
 from bsync.engines.rsync import Transfer
 from bsync.units import MIB
@@ -168,6 +169,7 @@ def _copy_data(source: bytes, destination: bytes, size: int) -> int:
         write.truncate(size)
         for start, end in _data(read.fileno(), size):
             for at in range(start, end, _PIECE):
+                pace.wait(min(_PIECE, end - at))
                 data = os.pread(read.fileno(), min(_PIECE, end - at), at)
                 if (start, end) == (0, size):  # a filesystem that tells of no holes
                     copied += _write_dense(write.fileno(), data, at)

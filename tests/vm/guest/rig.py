@@ -171,9 +171,9 @@ class Rig(Lab):
                 child.send_signal(signal.SIGCONT)
             child.communicate()
 
-    def assert_refused(self, *words: str | Path, saying: str) -> None:
+    def assert_refused(self, *words: str | Path, saying: str, status: int = 3) -> None:
         """bsync refuses in one line that has `saying` in it."""
-        said = self.bsync(*words, status=3).err
+        said = self.bsync(*words, status=status).err
         assert said.startswith("bsync: "), said
         assert saying in said.splitlines()[0], said
 

@@ -44,8 +44,8 @@ def test_a_disk_with_a_mounted_partition_is_refused(rig: Rig) -> None:
     here, other = sources(rig), rig.disk(1)
     with rig.mounted_device(f"{here}5") as tree:
         story = f"{here} is in use: {here}5 is mounted on {tree}"
-        rig.assert_refused(here, other, saying=story)
-        rig.assert_refused("--yes", other, here, saying=story)
+        rig.assert_refused(here, other, saying=story, status=8)
+        rig.assert_refused("--yes", other, here, saying=story, status=8)
     rig.bsync(here, other)
 
 
@@ -60,7 +60,7 @@ def test_a_disk_that_is_swapped_to_is_refused(rig: Rig) -> None:
     here = sources(rig)
     call("swapon", f"{here}6")
     try:
-        rig.assert_refused(here, rig.disk(1), saying=f"{here} is in use: ")
+        rig.assert_refused(here, rig.disk(1), saying=f"{here} is in use: ", status=8)
     finally:
         call("swapoff", f"{here}6")
 
@@ -72,7 +72,7 @@ def test_a_logical_volume_is_a_device(rig: Rig) -> None:
         image = rig.folder / "made.img"
         with rig.mounted_device(volume) as tree:
             (tree / "file").write_text("on a volume")
-            rig.assert_refused(volume, image, "--create", "64M", saying="is mounted on")
+            rig.assert_refused(volume, image, "--create", "64M", saying="is mounted on", status=8)
             assert not image.exists()
         rig.bsync(volume, image, "--create", "64M")
         rig.assert_mirror(volume, image)
@@ -85,9 +85,11 @@ def test_a_disk_below_active_volumes_is_refused(rig: Rig) -> None:
     disk_below, other = rig.disk(0), rig.disk(1)
     with volume_group(disk_below) as group:
         group.linear("data", "64M")
-        rig.assert_refused(disk_below, other, saying=f"{disk_below} is in use: ")
-        rig.assert_refused("--yes", other, disk_below, saying="is in use: ")
-        rig.assert_refused("--yes", rig.image("blank.img", MIB), disk_below, saying="is in use: ")
+        rig.assert_refused(disk_below, other, saying=f"{disk_below} is in use: ", status=8)
+        rig.assert_refused("--yes", other, disk_below, saying="is in use: ", status=8)
+        rig.assert_refused(
+            "--yes", rig.image("blank.img", MIB), disk_below, saying="is in use: ", status=8
+        )
 
 
 def test_two_names_of_one_volume_are_one_device(rig: Rig) -> None:

@@ -113,7 +113,7 @@ def test_a_disk_is_the_same_by_two_portals(rig: Rig, kind: type[TgtTarget | LioT
         assert_logged_out(rig)
         with rig.logged_in(target) as disks:
             with rig.mounted_device(disks[target.number(0)], options="ro"):
-                said = rig.bsync("--yes", other, portal(target, 2), status=3).err
+                said = rig.bsync("--yes", other, portal(target, 2), status=8).err
                 assert "is the same disk" in said
                 assert "is mounted on" in said
             rig.bsync("verify", lun, portal(target, 2))
