@@ -179,6 +179,16 @@ def exported(image: Path) -> Iterator[str]:
         process.wait()
 
 
+def test_an_image_and_its_own_export_are_the_same(lab: Lab) -> None:
+    """Nothing on the wire tells; the kernel tells what the server has open."""
+    image = disk(lab)
+    before = digest(image)
+    with exported(image) as word, exported(image) as other:
+        for pair in ((image, word), (word, image), (word, other)):
+            assert "are the same storage" in lab.bsync("--yes", *pair, status=3).err
+    assert digest(image) == before
+
+
 def test_an_image_to_an_nbd_export_and_back(lab: Lab) -> None:
     source = disk(lab)
     image = lab.image("export", source.stat().st_size + 8 * MIB)

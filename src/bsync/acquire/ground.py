@@ -25,13 +25,19 @@ _DEVICES, _BLOCK = Path("/sys/dev/block"), Path("/sys/block")
 
 @dataclass(frozen=True)
 class Ground:
-    """A range of a storage that nothing known to us is below."""
+    """A range of a storage that nothing known to us is below; `behind`: what a server of this
+    machine may take it from."""
 
     storage: str
     extent: Extent
+    behind: tuple[Ground, ...] = ()
 
     def overlaps(self, other: Ground) -> bool:
         """Whether a byte belongs to both."""
+        ours, others = (self, *self.behind), (other, *other.behind)
+        return any(mine._meets(theirs) for mine in ours for theirs in others)
+
+    def _meets(self, other: Ground) -> bool:
         same = self.storage == other.storage
         mine, theirs = self.extent, other.extent
         return same and mine.start < theirs.end and theirs.start < mine.end

@@ -9,10 +9,6 @@ asked again proves nothing, so it is refused.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
-import os
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,15 +16,14 @@ from bsync.acquire.ground import Ground, disk
 from bsync.acquire.identity import all_paths_held, identity
 from bsync.acquire.iscsi_luns import Lun, chosen, explained, initiator, portal
 from bsync.acquire.open_iscsi import Credentials
+from bsync.acquire.reserved import reserved
 from bsync.acquire.storage_daemon import PASSWORD, Export, Node, exported
 from bsync.acquire.watchdog import PATIENCE
-from bsync.errors import InUse, Refused, Unavailable
-from bsync.ledger import LOCK, Ledger
+from bsync.errors import Refused, Unavailable
+from bsync.ledger import Ledger
 from bsync.locate import IscsiLun
 
 _COMMAND = 30  # seconds for one command of the initiator's; it is then repeated
-_LOCK = struct.Struct("hhqqi0q")  # struct flock of fcntl(2)
-_reserved: list[int] = []  # the places in the file of locks that this run has
 
 
 @dataclass(frozen=True)
@@ -52,8 +47,8 @@ def attached(
 ) -> Iterator[Attached]:
     """The LUN as a file, until the end of the block; see `exported` for what holds for it.
 
-    Raises `Unavailable`; `InUse` where another run has it; `Refused` where it is read-only and
-    should be written (`wanted`: later), or where it is not clear which is meant.
+    Raises `Unavailable`; `Refused` where it is read-only and should be written (`wanted`: later),
+    is in use by another run, or where it is not clear which is meant.
     """
     if credentials and credentials.target_user:
         raise Unavailable(
@@ -88,39 +83,3 @@ def _node(locator: IscsiLun, lun: Lun, credentials: Credentials | None) -> Node:
         credentials.password if credentials else "",
         twice=True,
     )
-
-
-@contextlib.contextmanager
-def reserved(ledger: Ledger, word: str, ground: Ground, writable: bool) -> Iterator[None]:
-    """Keep the disk from other runs of this machine, by whichever initiator,
-    and from being both sides of ours: targets let any number of initiators write.
-
-    The lock is one byte of the file that all runs share, its place made from the disk's identity:
-    it goes with the descriptor, and leaves nothing behind.
-    """
-    place = int.from_bytes(hashlib.sha256(ground.storage.encode()).digest()[:7], "big")
-    descriptor = os.open(ledger.directory.parent / LOCK, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        kind = fcntl.F_WRLCK if writable else fcntl.F_RDLCK
-        lock = _LOCK.pack(kind, os.SEEK_SET, place, 1, 0)
-        try:
-            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
-        except OSError:
-            if place in _reserved:
-                raise Refused(
-                    f"{word} is the source, too", "source and destination must be different disks"
-                ) from None
-            raise InUse(f"{word} is in use by another bsync", "--wait waits for it") from None
-        with _noted(place):
-            yield
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _noted(place: int) -> Iterator[None]:
-    _reserved.append(place)
-    try:
-        yield
-    finally:
-        _reserved.remove(place)

@@ -15,6 +15,8 @@ from bsync.acquire.block import Device
 from bsync.acquire.ground import Ground, ground_of
 from bsync.acquire.loop import Over
 from bsync.acquire.open_iscsi import Credentials
+from bsync.acquire.reserved import refuse_reserved, reserved
+from bsync.acquire.servers import served
 from bsync.acquire.storage_daemon import Export
 from bsync.errors import Unavailable, Usage
 from bsync.layout import Extent
@@ -95,6 +97,7 @@ def _path(
     ) as device:
         if isinstance(locator, DevicePath) and stat.S_ISREG(os.fstat(device.descriptor).st_mode):
             image_format.refuse_format(locator.path, device.descriptor)
+        refuse_reserved(device.word, device.ground, role.writable)
         yield device
 
 
@@ -134,7 +137,7 @@ def _lun(
             block.opened(
                 DevicePath(path), writable=role.writable, wanted=role.wanted, apart_from=apart_from
             ) as device,
-            iscsi_user.reserved(means.ledger, str(locator), device.ground, role.writable),
+            reserved(means.ledger, str(locator), device.ground, role.writable),
         ):
             yield replace(device, word=str(locator))
         return
@@ -162,9 +165,10 @@ def _export(
         way = image_format.exported_nbd(means.ledger, locator, writable=role.wanted)
         what = "NBD export"
     with way as export, _buffered(export, role.writable, means) as device:
-        ground = Ground(str(locator), device.ground.extent)
         if isinstance(locator, ImageFile):
             ground = ground_of(os.stat(locator.path))
+        else:
+            ground = Ground(str(locator), device.ground.extent, served(locator))
         block.refuse_overlap(apart_from, str(locator), ground)
         yield replace(device, word=str(locator), description=what, ground=ground)
 
