@@ -6,10 +6,12 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import threading
 from collections.abc import Iterator, Sequence
 
 from bsync.acquire import loop, mount
 from bsync.acquire.loop import Over
+from bsync.blockio.pump import WORKERS
 from bsync.errors import Unavailable
 from bsync.filesystems.kinds import by_blocks, by_files
 from bsync.layout import Extent
@@ -17,17 +19,23 @@ from bsync.ledger import Ledger
 from bsync.plan.steps import (
     CompleteBlocks,
     CopyFiles,
+    Disarm,
     GrowExt,
     MakeFilesystem,
     MakeSwap,
     MarkBlocks,
     MarkFilesystem,
     Plan,
+    SetTable,
     Step,
+    WriteBoot,
     WriteTable,
 )
 from bsync.run import require, run
 
+_SMALLEST = 1 << 20  # bytes of a loop device that is only tried
+# Steps that write to the destination themselves; all others by a loop device on a part of it.
+_WITHOUT_LOOP = (Disarm, SetTable, WriteBoot)
 _BLOCKS_MEMORY = 768 << 20  # bytes of address space for the threads that copy by blocks
 
 _PROGRAMS: dict[type[Step], tuple[str, ...]] = {
@@ -48,6 +56,10 @@ def preflight(plan: Plan, ledger: Ledger) -> None:
     require({program for step in plan.steps for program in _programs(step)})
     if any(isinstance(step, MarkBlocks) for step in plan.steps):
         _check_address_space()
+        _try_threads()
+    if any(not isinstance(step, _WITHOUT_LOOP) for step in plan.steps):
+        with _sparse_loop(ledger, _SMALLEST):
+            pass
     for step in plan.steps:
         if isinstance(step, CopyFiles):
             _try_mount(step, ledger)
@@ -72,20 +84,37 @@ def _try_mount(step: CopyFiles, ledger: Ledger) -> None:
     trial = by_files(step.source).trial(step.source)
     if trial is None:
         return
-    with _sparse_file(trial.size) as (descriptor, path):
-        run(*trial.command, path, failure=Unavailable)
-        over = Over(descriptor, Extent(0, trial.size), True)
+    with _sparse_loop(ledger, trial.size) as device:
+        run(*trial.command, device, failure=Unavailable)
         try:
-            with (
-                loop.attached(ledger, over) as attached,
-                mount.mounted(ledger, attached.device, "trial", trial.type, ["rw"]),
-            ):
+            with mount.mounted(ledger, device, "trial", trial.type, ["rw"]):
                 pass
         except Unavailable:
             raise Unavailable(
                 f"{step.place.at_source} {trial.why}",
                 "--engine raw copies the partition byte by byte",
             ) from None
+
+
+def _try_threads() -> None:
+    """Start as many threads as copy by blocks; where there are too few, `RuntimeError` tells."""
+    over = threading.Event()
+    threads = [threading.Thread(target=over.wait) for _ in range(WORKERS)]
+    try:
+        for thread in threads:
+            thread.start()
+    finally:
+        over.set()
+
+
+@contextlib.contextmanager
+def _sparse_loop(ledger: Ledger, size: int) -> Iterator[str]:
+    """A loop device over a file in memory."""
+    with (
+        _sparse_file(size) as (descriptor, _),
+        loop.attached(ledger, Over(descriptor, Extent(0, size), True)) as attached,
+    ):
+        yield attached.device
 
 
 @contextlib.contextmanager

@@ -76,11 +76,12 @@ def test_a_loop_device_without_a_node_counts(lab: Lab) -> None:
     assert "is attached as /dev/loop" in run.err
 
 
-def test_without_loop_control(lab: Lab) -> None:
+@pytest.mark.parametrize("engine", ["blocks", "files", "raw"])
+def test_without_loop_control(lab: Lab, engine: str) -> None:
     source, target = bare(lab), lab.image("target.img", 64 * MIB)
     was = digest(target)
     dev = BARE_DEV.replace("{lab}", str(lab.folder)) + "\nrm /dev/loop-control"
-    run = after(lab, dev, source, target, "--engine", "files")
+    run = after(lab, dev, source, target, "--engine", engine)
     assert run.status == 4, run
     assert "a container must be allowed /dev/loop-control" in run.err
     assert digest(target) == was

@@ -130,6 +130,30 @@ def test_too_little_address_space_for_blocks_is_said_before_writing(lab: Lab) ->
     assert not target.read_bytes().strip(b"\0")
 
 
+_FEW_THREADS = """
+import sys, threading
+from bsync.__main__ import main
+left, start = [4], threading.Thread.start
+def limited(thread):
+    left[0] -= 1
+    if left[0] < 0:
+        raise RuntimeError("can't start new thread")
+    start(thread)
+threading.Thread.start = limited
+sys.exit(main())
+"""
+
+
+def test_too_few_threads_for_blocks_are_said_before_writing(lab: Lab) -> None:
+    """Root's are only limited by a container's host, so that Python stands in for it."""
+    source, target = bare(lab), lab.image("target.img", 64 * MIB)
+    child = lab.start(source, target, launcher=("-c", _FEW_THREADS))
+    _, err = child.communicate(timeout=PATIENCE)
+    assert child.returncode == 4, err
+    assert "no more processes or threads can be started" in err
+    assert not target.read_bytes().strip(b"\0")
+
+
 def test_nowhere_to_write_to(lab: Lab) -> None:
     image = bare(lab)
     command = f"{BSYNC} inspect {image} >/dev/full 2>/dev/full"
