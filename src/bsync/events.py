@@ -40,7 +40,7 @@ class StepEnded:
     index: int
     said: str
     transferred: int = 0
-    files: int = 0
+    files: int | None = 0  # None: blocks were copied of which nobody knows whose they are
     deleted: int = 0
 
 
@@ -57,7 +57,7 @@ class Finished:
 
     text: str
     transferred: int = 0
-    files: int = 0
+    files: int | None = 0  # None: blocks were copied of which nobody knows whose they are
     deleted: int = 0
 
 

@@ -45,7 +45,7 @@ class Problem(Enum):
     TABLE_TOO = "both {type} and a {0} partition table"
     TABLE_DAMAGED = "a damaged {type} partition table ({0})"
     TABLE_MISSING = "a protective MBR, and no GPT that can be relied on"
-    OTHER_SECTORS = "a GPT for sectors of {0} bytes (see losetup --sector-size)"
+    OTHER_SECTORS = "a GPT for sectors of {0} bytes"
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,12 @@ from bsync.errors import (
 )
 from bsync.events import Emit, Finished, Noticed, Planned
 from bsync.execute import execute
+from bsync.execution.context import said
 from bsync.layout import Side
 from bsync.locate import DevicePath, LoopFile, LvmSnapshot, parse
 from bsync.plan import Options, Plan, make_plan
 from bsync.survey import survey
-from bsync.units import USUAL, Share, count_text, size_text
+from bsync.units import USUAL, Share, count_text
 
 Confirm = Callable[[Plan], bool]
 _Opened = TypeVar("_Opened")
@@ -265,7 +266,4 @@ def _check(plan: Plan, destination: Device) -> None:
 
 
 def _finished(done: Transfer) -> Finished:
-    words = [count_text(done.files, "file"), size_text(done.transferred) + " transferred"]
-    if done.deleted:
-        words.append(f"{done.deleted:,} deleted")
-    return Finished(", ".join(words), done.transferred, done.files, done.deleted)
+    return Finished(said(done), done.transferred, done.files, done.deleted)

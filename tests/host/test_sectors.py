@@ -105,6 +105,14 @@ def test_small_blocks_do_not_go_onto_large_sectors(lab: Lab) -> None:
     assert target.stat().st_blocks == 0
 
 
+def test_an_image_of_a_disk_with_large_sectors_names_a_way(lab: Lab) -> None:
+    """A file does not tell its sectors: a loop device does."""
+    source, target = made(lab, "gpt", LARGE), lab.image("target.img", SIZE)
+    run = lab.bsync(source, target, status=3)
+    assert "a GPT for sectors of 4096 bytes" in run.err
+    assert "losetup --find --show --sector-size 4096 FILE" in run.err
+
+
 # --- a GPT and more -------------------------------------------------------------------------
 
 

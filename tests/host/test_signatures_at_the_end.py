@@ -67,6 +67,14 @@ def test_a_member_that_ends_with_its_superblock_needs_the_same_size(lab: Lab) ->
     assert same.read_bytes() == source.read_bytes()
 
 
+def test_so_does_a_disk_of_drbd(lab: Lab) -> None:
+    """Its metadata stand in the last 4 KiB."""
+    source, target = lab.image("source.img", 10 * MIB), lab.image("target.img", 12 * MIB)
+    write(source, 10 * MIB - 4 * KIB + 60, bytes.fromhex("8374026b"))
+    assert kind(source) == "drbd"
+    assert "ends with its superblock" in lab.bsync("--raw", source, target, status=3).err
+
+
 def test_a_boot_sector_that_no_longer_fits_is_noted(lab: Lab) -> None:
     source, target = lab.image("source.img", 12 * MIB), lab.image("target.img", 20 * MIB)
     lab.table(source, "label: dos\n1 : start=2048, size=16384, type=6\n")

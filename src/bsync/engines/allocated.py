@@ -83,9 +83,9 @@ class Copier:
             self._before()
             self._destination.put(0, SECTOR.ljust(self._size, b"\0"))
             written = self._run(pump.replacing, ranges.of_blocks(differing).pairs())
-            return Transfer(transferred=written + held)
+            return Transfer.of_bytes(written + held)
         make = pump.copying if self._way is Way.FRESH else pump.mending
-        return Transfer(transferred=self._run(make, self._runs, advance) + held)
+        return Transfer.of_bytes(self._run(make, self._runs, advance) + held)
 
     def _run(self, make: Making, runs: list[Run], advance: Advance | None = None) -> int:
         """Copy these runs; the bytes that were written."""

@@ -30,15 +30,24 @@ _NO_SPACE = "No space left on device"
 
 @dataclass(frozen=True)
 class Transfer:
-    """What was transferred: regular files and their bytes, and how many names went away."""
+    """What was transferred: regular files and their bytes, and how many names went away.
 
-    files: int = 0
+    `files` is None where blocks were copied of which nobody knows whose they are.
+    """
+
+    files: int | None = 0
     transferred: int = 0
     deleted: int = 0
 
+    @classmethod
+    def of_bytes(cls, count: int) -> Transfer:
+        """As many bytes of nobody knows which files."""
+        return cls(None if count else 0, count)
+
     def __add__(self, other: Transfer) -> Transfer:
+        known = self.files is not None and other.files is not None
         return Transfer(
-            self.files + other.files,
+            (self.files or 0) + (other.files or 0) if known else None,
             self.transferred + other.transferred,
             self.deleted + other.deleted,
         )

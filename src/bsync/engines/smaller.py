@@ -66,7 +66,7 @@ class Copier:
             done += len(data)
             advance(done)
         self._destination.flush()
-        return Transfer(transferred=written + sum(len(data) for _, data in self._wanted.held))
+        return Transfer.of_bytes(written + sum(len(data) for _, data in self._wanted.held))
 
     def _mend(self, at: int, data: bytes) -> int:
         if self._destination.read(at, len(data)) == data:

@@ -79,6 +79,7 @@ def wipe(device: str) -> None:
 
 def said(done: Transfer) -> str:
     """A few words on what was transferred."""
-    words = [count_text(done.files, "file"), f"{size_text(done.transferred)} transferred"]
+    words = [] if done.files is None else [count_text(done.files, "file")]
+    words.append(f"{size_text(done.transferred)} transferred")
     words += [f"{done.deleted:,} deleted"] if done.deleted else []
     return ", ".join(words)

@@ -7,13 +7,12 @@ from bsync.acquire.block import Device
 from bsync.acquire.span import Span
 from bsync.engines import raw
 from bsync.engines.rsync import Transfer
-from bsync.execution.context import Advance, Context, wipe
+from bsync.execution.context import Advance, Context, said, wipe
 from bsync.filesystems.swap import mkswap_arguments
 from bsync.gpt import Records
 from bsync.layout import Extent
 from bsync.plan.steps import CopyRaw, MakeSwap, WriteBoot, WriteTable
 from bsync.run import run
-from bsync.units import size_text
 
 
 def write_table(step: WriteTable, context: Context) -> None:
@@ -64,4 +63,5 @@ def copy_raw(step: CopyRaw, context: Context, advance: Advance) -> tuple[Transfe
         with context.target(step.place.destination) as device:
             wipe(device)
     written = raw.copy(*context.spans(step.place), advance, context.stub.write)
-    return Transfer(transferred=written), f"{size_text(written)} transferred"
+    done = Transfer.of_bytes(written)
+    return done, said(done)

@@ -71,6 +71,9 @@ def _unknown(place: Place, content: Content) -> Refused:
         what = "no known contents"
     elif isinstance(content, Unsupported) and content.problem in _DOUBTFUL:
         hint = "wipefs shows the signatures there; --raw copies it byte by byte, as it is"
+    elif isinstance(content, Unsupported) and content.problem is Problem.OTHER_SECTORS:
+        size = content.details[0]
+        hint = f"losetup --find --show --sector-size {size} FILE makes a device of it: name that"
     return Refused(f"{place.at_source}: {what}", hint)
 
 

@@ -21,7 +21,7 @@ from bsync.units import KIB, MIB
 _SEVERAL = "several"  # what is given as a type where there are signatures of several kinds
 _NOTHING, _AMBIVALENT = 2, 8  # exit statuses of blkid --probe
 _BEHIND = 64 * KIB  # bytes; less than that behind a filesystem is only rounding
-_END = 128 * KIB  # bytes at the end in which members of RAIDs have superblocks
+_END = 128 * KIB  # bytes at the end in which members of RAIDs and of DRBD have superblocks
 # Where boot sectors say how many sectors of the disk are before them: offset and size in bytes.
 _HIDDEN = {"ntfs": (0x1C, 4), "exfat": (0x40, 8)}
 _UNREADABLE = re.compile(r"read failed: (?!Success)(.*)")
@@ -94,7 +94,7 @@ def _named(span: Span, found: dict[str, str]) -> Content:
 
 def _unsupported(span: Span, kind: str, uuid: str, label: str) -> Unsupported:
     at_end, lies_at = False, None
-    if kind.endswith("raid_member") and span.size > 2 * _END:
+    if kind.endswith(("raid_member", "drbd")) and span.size > 2 * _END:
         at_end = signatures(span.part(0, span.size - _END)).get("TYPE") != kind
     if kind in _HIDDEN:
         at, size = _HIDDEN[kind]
