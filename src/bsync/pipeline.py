@@ -77,7 +77,7 @@ def clone(request: Request, emit: Emit, confirm: Confirm) -> None:
         with _explained(source, destination), pace.limited(request.rate):
             done = execute(plan, source, destination, ledger, emit)
             _check(plan, destination)
-        destination.keeper.accepted = True
+        destination.guard.commit()
     emit(_finished(done))
 
 
@@ -107,7 +107,7 @@ def check(request: Request, emit: Emit) -> None:
         ):
             differences.append(difference)
             emit(Noticed(difference))
-        devices[0].keeper.check()
+        devices[0].guard.check()
         if differences:
             count = count_text(len(differences), "difference")
             raise Different(f"not a clone: {count}", f"{_command(request)} removes them")
@@ -220,11 +220,11 @@ def _explained(*devices: Device) -> Iterator[None]:
         yield
     except CopyFailed:
         for device in devices:
-            device.keeper.check()
+            device.guard.check()
         devices[-1].check_room()
         raise
     for device in devices:
-        device.keeper.check()
+        device.guard.check()
 
 
 def _ledger_if_needed(*words: str) -> contextlib.AbstractContextManager[ledgers.Ledger]:

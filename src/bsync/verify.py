@@ -15,7 +15,7 @@ from bsync.acquire.span import Span
 from bsync.acquire.tree import loop_over, mounted_tree
 from bsync.engines import copiers, files, raw
 from bsync.errors import CopyFailed
-from bsync.filesystems import mark
+from bsync.filesystems import marker
 from bsync.filesystems.kinds import by_files, kind_of
 from bsync.layout import (
     Content,
@@ -51,7 +51,7 @@ def contents(
     Clones by blocks with the same blocks are the same, unless `trees` are to be compared.
     """
     for place, here, there in pairs(source, destination):
-        if isinstance(here, Swap) or (isinstance(there, Filesystem) and mark.is_marked(there)):
+        if isinstance(here, Swap) or (isinstance(there, Filesystem) and marker.is_marked(there)):
             continue  # `promised` has said all that there is to say
         spans = (Span(devices[0], place.source), Span(devices[1], place.destination))
         if isinstance(here, Filesystem) and isinstance(there, Filesystem):
@@ -122,7 +122,7 @@ def _content(here: Content, there: Content) -> Iterator[str]:
 
 def _unlike(here: Filesystem, there: Filesystem) -> list[str]:
     """What differs between two superblocks that should be each other's clone."""
-    if mark.is_marked(there):
+    if marker.is_marked(there):
         return ["is marked as an incomplete clone"]
     facts = (
         ("kind", here.kind, there.kind),

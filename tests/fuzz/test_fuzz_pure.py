@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from mutations import Damage, damaged, dos_damage, dos_disk, ext_disk, sb_damage, values
 
 from bsync import run as gateway
+from bsync.acquire.backing import BackingExtent
 from bsync.acquire.block import Device
-from bsync.acquire.ground import Ground
 from bsync.errors import BsyncError
 from bsync.explain import layout_text, plan_data, plan_text, side_data
-from bsync.filesystems.ext import make, mark, superblock
+from bsync.filesystems.ext import make, marker, superblock
 from bsync.filesystems.ext.superblock import Ext
 from bsync.filesystems.reiserfs import by_files as reiserfs
 from bsync.filesystems.reiserfs.kind import read as read_reiserfs
@@ -88,7 +88,7 @@ def test_superblocks(good_superblock: bytes, damage: list[Damage], size: int) ->
     made = make.shape(sb, size)
     assert all(isinstance(word, str) and "\0" not in word for word in (
         *make.mke2fs_arguments(sb, made, "x"), *make.tune2fs_arguments(sb, made.blocks),
-        *mark.marking(sb, sb), *(word for words in mark.completing(sb, sb) for word in words),
+        *marker.marking(sb, sb), *(word for words in marker.completing(sb, sb) for word in words),
     ))  # fmt: skip
     make.fits(sb, size)
     make.smallest(sb)
@@ -147,7 +147,9 @@ class InMemory(Device):
 
 def in_memory(data: bytes, table_text: str) -> InMemory:
     size = len(data)
-    device = InMemory("fuzzed", "DEVICE", -1, size, 512, "file", Ground("x", Extent(0, size)))
+    device = InMemory(
+        "fuzzed", "DEVICE", -1, size, 512, "file", BackingExtent("x", Extent(0, size))
+    )
     object.__setattr__(device, "data", data)
     object.__setattr__(device, "table", table_text)
     return device

@@ -29,8 +29,8 @@ from loopback_target import IQN, Target, free_port, serving, silent_port
 from bsync import ledger as ledgers
 from bsync.acquire import storage_daemon
 from bsync.acquire.iscsi_user import Attached, attached
-from bsync.acquire.marked import marked
 from bsync.acquire.storage_daemon import StorageDaemon
+from bsync.acquire.tagged import tagged
 from bsync.errors import CopyFailed, Unavailable
 from bsync.ledger import Facts, Ledger, Resource
 from bsync.locate import IscsiLun
@@ -201,8 +201,8 @@ def test_a_dead_daemon_is_noticed_where_nothing_else_fails(lab: Lab) -> None:
 
 
 def kill_daemon(ledger: Ledger) -> None:
-    daemons = list(marked(f"bsync-{ledger.run}-1"))
-    for daemon in marked(f"bsync-{ledger.run}-1"):
+    daemons = list(tagged(f"bsync-{ledger.run}-1"))
+    for daemon in tagged(f"bsync-{ledger.run}-1"):
         daemon.send(signal.SIGKILL)
     assert len(daemons) == 1
     wait_until(lambda: not command_lines(f"=bsync-{ledger.run}"), lambda: "the daemon lives")

@@ -18,9 +18,9 @@ from loopback_target import serving
 
 from bsync.acquire import nbd
 from bsync.acquire.iscsi_user import attached
-from bsync.acquire.marked import marked
 from bsync.acquire.nbd import Shortcut
 from bsync.acquire.storage_daemon import Export, Node, StorageDaemon, exported
+from bsync.acquire.tagged import tagged
 from bsync.errors import CopyFailed, Unavailable
 from bsync.locate import IscsiLun, parse
 
@@ -116,7 +116,7 @@ def test_a_daemon_that_died_is_an_error(lab: Lab, image: Path) -> None:
     def use() -> None:
         with lun_of(lab, image) as export, shortcut_of(export).channel() as channel:
             put(channel, 0, block(0))
-            for process in marked(f"bsync-{export.path.parent.name}-1"):
+            for process in tagged(f"bsync-{export.path.parent.name}-1"):
                 process.send(signal.SIGKILL)
             with pytest.raises(OSError, match=r"endpoint|Connection|pipe"):
                 put(channel, 1, block(1))
@@ -132,7 +132,7 @@ def test_a_socket_that_kept_its_name_is_removed(lab: Lab) -> None:
     target = lab.folder / "export-1"
     for left in (target, lab.folder / "export-1.nbd"):
         left.touch()
-    StorageDaemon.from_facts({"mark": "bsync-nobody", "target": str(target)}).release()
+    StorageDaemon.from_facts({"tag": "bsync-nobody", "target": str(target)}).release()
     assert not list(lab.folder.glob("export-1*"))
 
 

@@ -14,7 +14,7 @@ from disks import MIB, assert_clone, fill, names, read, write
 from lab import Lab, Part, call, digest
 from trees import assert_same_tree
 
-from bsync.filesystems.ext import mark
+from bsync.filesystems.ext import marker
 
 KINDS = ("ext2", "ext3", "ext4")
 
@@ -53,7 +53,7 @@ def uuid_of(lab: Lab, image: Path, part: Part | None = None) -> str:
 def test_marked_mirror_is_resumed_without_a_question(lab: Lab, kind: str) -> None:
     source = made(lab, kind)
     target = cloned(lab, source)
-    marked = mark.marker_uuid(uuid_of(lab, source))
+    marked = marker.marker_uuid(uuid_of(lab, source))
     seed = ["-O", "metadata_csum_seed"] if kind == "ext4" else []  # as bsync itself marks one
     lab.make(target, None, "tune2fs", *seed, "-L", "bsync-incomplete", "-U", marked)
     with lab.mounted(target) as tree:
@@ -73,7 +73,7 @@ def test_marked_mirror_is_resumed_without_a_question(lab: Lab, kind: str) -> Non
 def test_marked_mirror_of_another_source_is_a_loss(lab: Lab) -> None:
     source = made(lab)
     target = cloned(lab, source)
-    marked = mark.marker_uuid(str(uuid.uuid4()))
+    marked = marker.marker_uuid(str(uuid.uuid4()))
     with lab.attached(target) as device:
         call("e2fsck", "-f", "-p", device, ok=(0, 1))  # which tune2fs wants
         call("tune2fs", "-L", "bsync-incomplete", "-U", marked, device)

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bsync.acquire.backing import BackingExtent
 from bsync.acquire.block import Device
-from bsync.acquire.ground import Ground
 from bsync.layout import Extent
 from bsync.run import Completed
 
@@ -84,8 +84,8 @@ class Captured(Device):
 def captured(name: str, word: str) -> Captured:
     """The device `name`, called `word`."""
     capture = Capture.load(name)
-    ground = Ground(name, Extent(0, capture.size))
-    device = Captured(word, "DEVICE", -1, capture.size, capture.sector_size, "image file", ground)
+    backing = BackingExtent(name, Extent(0, capture.size))
+    device = Captured(word, "DEVICE", -1, capture.size, capture.sector_size, "image file", backing)
     object.__setattr__(device, "capture", capture)
     return device
 
@@ -123,7 +123,7 @@ def recorder(image: Path) -> Recorder:
     """A recorder on `image`; the caller closes its descriptor."""
     size = image.stat().st_size
     descriptor = os.open(image, os.O_RDONLY)
-    ground = Ground("image", Extent(0, size))
-    device = Recorder("image", str(image), descriptor, size, SECTOR, "image file", ground)
+    backing = BackingExtent("image", Extent(0, size))
+    device = Recorder("image", str(image), descriptor, size, SECTOR, "image file", backing)
     object.__setattr__(device, "seen", Capture(size))
     return device

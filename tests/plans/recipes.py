@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bsync.filesystems.ext import mark, superblock
+from bsync.filesystems.ext import marker, superblock
 from bsync.filesystems.xfs import superblock as xfs_superblock
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -153,7 +153,7 @@ def mirror_full(image: Path) -> None:
 
 def unfinished(image: Path) -> None:
     blank(image, 5 * GIB)
-    ext4(image, 0, 4 * GIB, mark.marker_uuid(ROOT), mark.LABEL)
+    ext4(image, 0, 4 * GIB, marker.marker_uuid(ROOT), marker.LABEL)
 
 
 def dirty(image: Path) -> None:
@@ -196,7 +196,7 @@ def reiser_old(image: Path) -> None:
 
 def reiser_unfinished(image: Path) -> None:
     blank(image, GIB)
-    call("mkreiserfs", "-q", "-f", "-f", "-u", mark.marker_uuid(ROOT), "-l", mark.LABEL, image)
+    call("mkreiserfs", "-q", "-f", "-f", "-u", marker.marker_uuid(ROOT), "-l", marker.LABEL, image)
 
 
 def xfs(image: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bsync import gpt as gpt_module
 from bsync import layout
 from bsync.bootcode import disarmed
-from bsync.filesystems.ext import mark
+from bsync.filesystems.ext import marker
 from bsync.filesystems.ext.superblock import Ext, Superblock
 from bsync.filesystems.fat.superblock import Fat
 from bsync.filesystems.fat.superblock import Superblock as FatSuperblock
@@ -131,12 +131,12 @@ def marked(source: Filesystem) -> Filesystem:
     """An incomplete clone of `source`; where only blocks are known, no filesystem tells of it."""
     if isinstance(source, Fat):
         return source
-    names: dict[str, Any] = {"uuid": mark.marker_uuid(source.uuid), "label": mark.LABEL}
+    names: dict[str, Any] = {"uuid": marker.marker_uuid(source.uuid), "label": marker.LABEL}
     match source:
         case Ext(superblock=sb):
             return dataclasses.replace(source, superblock=dataclasses.replace(sb, **names))
         case Xfs(superblock=facts):
-            names["label"] = mark.LABEL[:12]
+            names["label"] = marker.LABEL[:12]
             return dataclasses.replace(source, superblock=dataclasses.replace(facts, **names))
         case Reiser(superblock=old):
             return dataclasses.replace(source, superblock=dataclasses.replace(old, **names))

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bsync.acquire.backing import backing_of
 from bsync.acquire.block import Device
-from bsync.acquire.ground import ground_of
 from bsync.acquire.span import whole
 from bsync.blockio import access
 from bsync.blockio.access import Access
@@ -31,8 +31,8 @@ def opened(tmp_path: Path, contents: bytes) -> Iterator[Access]:
     path = tmp_path / "image"
     path.write_bytes(contents)
     descriptor = os.open(path, os.O_RDONLY)
-    ground = ground_of(os.fstat(descriptor))
-    device = Device("image", str(path), descriptor, len(contents), 512, "image file", ground)
+    backing = backing_of(os.fstat(descriptor))
+    device = Device("image", str(path), descriptor, len(contents), 512, "image file", backing)
     with access.opened(whole(device), BLOCK, writable=False) as found:
         yield found
     os.close(descriptor)

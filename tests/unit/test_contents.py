@@ -164,7 +164,7 @@ def test_other_features_of_a_mirror_are_said() -> None:
     assert "metadata_csum" in note
     assert not planned(builders.ext(), builders.ext()).notes
     seeded = builders.marked(builders.ext(features=builders.MODERN | {"metadata_csum_seed"}))
-    assert not planned(builders.ext(), seeded).notes, "the mark itself is no difference"
+    assert not planned(builders.ext(), seeded).notes, "the marker itself is no difference"
 
 
 @pytest.mark.parametrize(

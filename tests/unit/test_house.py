@@ -33,13 +33,13 @@ PURE = sorted(
 PURE_FOLDERS = ("plan", "filesystems")
 # Who may import whom: a module those of its own folder and of the floors below it.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("__init__", "arrays", "errors", "extent", "pace", "trace", "unfinished"),
+    ("__init__", "arrays", "errors", "extent", "in_progress", "ioctls", "pace", "trace"),
     ("deferred", "gpt", "locate", "ranges", "units"),
     ("allocation", "layout", "ledger", "run", "say"),
     ("bootcode", "filesystems"),
     ("acquire", "plan"),
-    ("blockio", "events", "explain", "passwords", "preflight", "recovery", "repair", "survey"),
-    ("engines", "report"),
+    ("blockio", "events", "explain", "passwords", "recovery", "repair", "survey"),
+    ("engines", "preflight", "report"),
     ("execution", "verify"),
     ("execute",),
     ("pipeline",),

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bsync.filesystems.ext import make, mark, superblock
+from bsync.filesystems.ext import make, marker, superblock
 from bsync.filesystems.ext.superblock import Superblock
 from bsync.units import GIB, MIB
 
@@ -97,7 +97,7 @@ def test_everything_is_said_to_mke2fs() -> None:
     assert arguments[-2:] == ["/dev/x", "40000k"]
     said = words(arguments)
     assert said["-U"] == source.uuid
-    assert said["-L"] == mark.LABEL, "it is marked from its first moment"
+    assert said["-L"] == marker.LABEL, "it is marked from its first moment"
     assert said["-O"].split(",")[0] == "none", "no default of this machine's"
     assert set(said["-O"].split(",")[1:]) == source.features
     assert (said["-b"], said["-I"], said["-N"]) == ("4096", "256", "5000")

@@ -11,7 +11,7 @@ import builders
 import pytest
 
 from bsync.errors import Refused
-from bsync.filesystems import mark
+from bsync.filesystems import marker
 from bsync.filesystems.kind import BadSuperblock
 from bsync.filesystems.reiserfs import by_files
 from bsync.filesystems.reiserfs.superblock import SIZE, Reiser, parse
@@ -96,15 +96,15 @@ def test_it_is_made_marked_and_completed() -> None:
     steps = planned(source, Blank())
     assert kinds(steps) == [MakeFilesystem, CopyFiles, CompleteFilesystem]
     made = by_files.making(source, GIB, "/dev/x")
-    assert made[made.index("-u") + 1] == mark.marker_uuid(builders.UUID)
-    assert made[made.index("-l") + 1] == mark.LABEL
+    assert made[made.index("-u") + 1] == marker.marker_uuid(builders.UUID)
+    assert made[made.index("-l") + 1] == marker.LABEL
     assert made[-2:] == ["/dev/x", str(GIB // 4096)]
     ((*_, option, label, device),) = by_files.unmarking(source, source, "/dev/x")
     assert (option, label, device) == ("-l", "old", "/dev/x")
 
 
-@pytest.mark.parametrize("there", [{}, {"name": mark.marker_uuid(builders.UUID),
-                                        "label": mark.LABEL.encode()}])  # fmt: skip
+@pytest.mark.parametrize("there", [{}, {"name": marker.marker_uuid(builders.UUID),
+                                        "label": marker.LABEL.encode()}])  # fmt: skip
 def test_a_mirror_is_synchronised(there: dict[str, object]) -> None:
     steps = planned(reiser(), reiser(**there))
     assert kinds(steps) == [MarkFilesystem, CopyFiles, CompleteFilesystem]
@@ -122,7 +122,7 @@ def test_what_is_no_mirror_is_lost(there: Content) -> None:
 
 def test_a_reiserfs_is_no_mirror_of_an_ext() -> None:
     ext = builders.ext()
-    namesake = reiser(name=mark.marker_uuid(ext.uuid), label=mark.LABEL.encode())
+    namesake = reiser(name=marker.marker_uuid(ext.uuid), label=marker.LABEL.encode())
     steps = planned(ext, namesake)
     assert kinds(steps)[0] is MarkBlocks
     assert steps.destroys
@@ -135,7 +135,7 @@ def test_a_reiserfs_is_no_mirror_of_an_ext() -> None:
         ({"faults": 1}, "reiserfsck"),
         ({"magic": b"ReIsErFs"}, "3.5"),
         ({"device": 7}, "another device"),
-        ({"label": mark.LABEL.encode()}, "incomplete clone"),
+        ({"label": marker.LABEL.encode()}, "incomplete clone"),
     ],
 )
 def test_what_would_not_be_mirrored_is_refused(changes: dict[str, object], said: str) -> None:

@@ -19,8 +19,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from bsync import ioctls
 from bsync.acquire import hints, locks
-from bsync.acquire.ground import Ground, ground_of, loops_on
+from bsync.acquire.backing import BackingExtent, backing_of, loops_on
 from bsync.acquire.holders import rows_above, user_of
 from bsync.acquire.identity import other_paths_held
 from bsync.acquire.nbd import Shortcut
@@ -29,29 +30,30 @@ from bsync.errors import CopyFailed, InUse, Refused, Unavailable, Usage, limit_h
 from bsync.locate import DevicePath, LoopFile
 from bsync.units import both_sizes
 
-_SECTOR_SIZE, _READ_ONLY, _REREAD = 0x1268, 0x125E, 0x125F  # BLKSSZGET, BLKROGET, BLKRRPART
 _FULL = 1 << 20  # bytes: a filesystem with less is full, for an image that is to grow
 _FILE_SECTOR = 512  # bytes; what a loop device over a file has
 _TABLE = 34 * 512  # bytes at the beginning in which a new table shows
 _UDEV = 5.0  # seconds that udev may take to look at a device
 
 
-class Keeper(Protocol):
+class Guard(Protocol):
     """Whoever looks after what a device stands on while it is used."""
-
-    accepted: bool  # what was written shall stay
 
     def check(self) -> None:
         """Raise `CopyFailed` if what was read or written cannot be relied on."""
 
+    def commit(self) -> None:
+        """What was written is to stay."""
+
 
 class Nobody:
-    """The keeper of a device that looks after itself."""
-
-    accepted = False
+    """The guard of a device that looks after itself."""
 
     def check(self) -> None:
         """Nothing can be wrong that reading and writing does not say."""
+
+    def commit(self) -> None:
+        """It stays by itself."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,9 @@ class Device:
     size: int
     sector_size: int
     description: str
-    ground: Ground
+    backing: BackingExtent
     unnamed: str = ""  # the name that a file made for this run is still to get
-    keeper: Keeper = field(default_factory=Nobody)
+    guard: Guard = field(default_factory=Nobody)
     disposable: bool = False  # a copy that may be repaired before it is read
     shortcut: Shortcut | None = None  # to what it stands on, for many requests at once
     witness: int = -1  # a second descriptor: errors of writing back that nobody else is told of
@@ -225,7 +227,7 @@ def _renew_nodes(path: str) -> None:
     with contextlib.suppress(OSError), _descriptor_of(path) as descriptor:
         while time.monotonic() < deadline:
             try:
-                fcntl.ioctl(descriptor, _REREAD)
+                fcntl.ioctl(descriptor, ioctls.BLKRRPART)
                 return
             except OSError as error:
                 if error.errno != errno.EBUSY:
@@ -255,9 +257,9 @@ def _created(word: str, path: str, size: int, held: contextlib.ExitStack) -> Dev
             f"cannot create {path}: {error.strerror}", hints.to_create(error, path, size)
         ) from None
     locks.hold(descriptor, path, writable=True, wanted=True)
-    ground = ground_of(os.fstat(descriptor))
+    backing = backing_of(os.fstat(descriptor))
     name = f"/proc/{os.getpid()}/fd/{descriptor}"
-    return Device(word, name, descriptor, size, _FILE_SECTOR, "new image file", ground, path)
+    return Device(word, name, descriptor, size, _FILE_SECTOR, "new image file", backing, path)
 
 
 def _existing(
@@ -273,7 +275,7 @@ def _existing(
     except OSError as error:
         hint = hints.privilege(error) or (hints.to_make(path) if access.wanted else "")
         raise Unavailable(f"{path}: {error.strerror}", hint) from None
-    refuse_overlap(apart_from, word, ground_of(facts))
+    refuse_overlap(apart_from, word, backing_of(facts))
     if stat.S_ISBLK(facts.st_mode):
         return _block(word, real, access, held)
     if stat.S_ISREG(facts.st_mode):
@@ -289,9 +291,9 @@ def _file(word: str, path: str, access: _Access, held: contextlib.ExitStack) -> 
     if facts.st_size == 0:
         raise Refused(f"{path} is empty", "give it a size first: truncate -s SIZE FILE")
     locks.hold(descriptor, path, writable=access.writable, wanted=access.wanted)
-    ground = ground_of(facts)
-    _refuse_loops(path, ground, access.wanted)
-    return Device(word, path, descriptor, facts.st_size, _FILE_SECTOR, "image file", ground)
+    backing = backing_of(facts)
+    _refuse_loops(path, backing, access.wanted)
+    return Device(word, path, descriptor, facts.st_size, _FILE_SECTOR, "image file", backing)
 
 
 def _refuse_unwritable(path: str) -> None:
@@ -310,16 +312,16 @@ def _block(word: str, path: str, access: _Access, held: contextlib.ExitStack) ->
     descriptor = _open(held, path, (os.O_RDWR if access.writable else os.O_RDONLY) | os.O_EXCL)
     facts = os.fstat(descriptor)
     held.enter_context(other_paths_held(word, facts.st_rdev))
-    if access.wanted and _ioctl_int(descriptor, _READ_ONLY):
+    if access.wanted and _ioctl_int(descriptor, ioctls.BLKROGET):
         raise Refused(f"{path} is read-only", "see: blockdev --getro")
     size = os.lseek(descriptor, 0, os.SEEK_END)
     if size == 0:
         raise Refused(f"{path} has no medium (size 0)")
     locks.hold(descriptor, path, writable=access.writable, wanted=access.wanted, patience=_UDEV)
-    ground = ground_of(facts)
-    _refuse_loops(path, ground, access.wanted)
-    sector = _ioctl_int(descriptor, _SECTOR_SIZE)
-    return Device(word, path, descriptor, size, sector, _identity(path), ground)
+    backing = backing_of(facts)
+    _refuse_loops(path, backing, access.wanted)
+    sector = _ioctl_int(descriptor, ioctls.BLKSSZGET)
+    return Device(word, path, descriptor, size, sector, _identity(path), backing)
 
 
 def _open(held: contextlib.ExitStack, path: str, flags: int) -> int:
@@ -348,9 +350,9 @@ def _closed(descriptor: int) -> None:
         os.close(descriptor)
 
 
-def _refuse_loops(path: str, ground: Ground, writable: bool) -> None:
+def _refuse_loops(path: str, backing: BackingExtent, writable: bool) -> None:
     """Nobody else's loop device may write what we read, or see what we write."""
-    for device, loop in loops_on(ground, but=path):
+    for device, loop in loops_on(backing, but=path):
         if writable or not loop.read_only:
             raise InUse(f"{path} is attached as {device}", f"detach it: losetup -d {device}")
 
@@ -367,10 +369,10 @@ def _identity(path: str) -> str:
     return ", ".join(filter(None, words)) or f"{facts.get('type') or 'block device'}"
 
 
-def refuse_overlap(source: Device | None, word: str, ground: Ground) -> None:
+def refuse_overlap(source: Device | None, word: str, backing: BackingExtent) -> None:
     """A disk is never cloned onto itself, by whatever names.  Raises `Refused`."""
-    if source is not None and source.ground.overlaps(ground):
+    if source is not None and source.backing.overlaps(backing):
         raise Refused(
-            f"{source.word} and {word} are the same storage, or overlap ({ground.storage})",
+            f"{source.word} and {word} are the same storage, or overlap ({backing.storage})",
             "source and destination must be different disks",
         )

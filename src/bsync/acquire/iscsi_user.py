@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bsync.acquire.ground import Ground, disk
+from bsync.acquire.backing import BackingExtent, disk
 from bsync.acquire.identity import all_paths_held, identity
 from bsync.acquire.iscsi_luns import Lun, chosen, explained, initiator, portal
 from bsync.acquire.open_iscsi import Credentials
@@ -32,7 +32,7 @@ class Attached:
 
     export: Export
     lun: Lun
-    ground: Ground
+    backing: BackingExtent
 
 
 @contextlib.contextmanager
@@ -58,14 +58,14 @@ def attached(
     if (writable or wanted) and lun.read_only:
         raise Refused(f"{locator}: LUN {lun.number} is read-only", "it can only be a source")
     name = identity(lun.wwid, locator.iqn, lun.number)
-    ground = disk(name, lun.size)
+    backing = disk(name, lun.size)
     with (
         all_paths_held(str(locator), name),
-        reserved(ledger, str(locator), ground, writable),
+        reserved(ledger, str(locator), backing, writable),
         exported(ledger, _node(locator, lun, credentials), writable=writable,
                  patience=patience) as export,
     ):  # fmt: skip
-        yield Attached(export, lun, ground)
+        yield Attached(export, lun, backing)
 
 
 def _node(locator: IscsiLun, lun: Lun, credentials: Credentials | None) -> Node:

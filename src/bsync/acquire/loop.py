@@ -21,14 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from bsync import ioctls
 from bsync.errors import CopyFailed, Unavailable, Unreleased
 from bsync.layout import Extent
 from bsync.ledger import Facts, Ledger
 from bsync.run import loaded
 
 _CONTROL = Path("/dev/loop-control")
-_CTL_GET_FREE, _CONFIGURE, _GET_STATUS, _CLR_FD = 0x4C82, 0x4C0A, 0x4C05, 0x4C01
-_FLUSH_BUFFERS = 0x1261  # BLKFLSBUF, linux/fs.h
 _READ_ONLY, _AUTOCLEAR, _DIRECT_IO = 1, 4, 16
 _INFO = struct.Struct("=QQQQQIIII64s64s32sQQ")
 _PATIENCE = 10.0  # seconds for a loop device to go after its last user
@@ -125,7 +124,7 @@ class Loop:
         config = struct.pack("=II", self._over.backing, self._over.block_size) + info + bytes(64)
         try:
             self._held = os.open(self.device, os.O_RDWR if self._over.writable else os.O_RDONLY)
-            fcntl.ioctl(self._held, _CONFIGURE, config)
+            fcntl.ioctl(self._held, ioctls.LOOP_CONFIGURE, config)
         except OSError as error:
             kind = Busy if error.errno == errno.EBUSY else Unavailable
             raise kind(f"{self.device} cannot be attached: {error.strerror}", _hint()) from None
@@ -142,7 +141,7 @@ class Loop:
         try:
             os.fsync(self._held)
             os.fsync(self._over.backing)
-            fcntl.ioctl(self._held, _FLUSH_BUFFERS)  # whoever reads now reads what is there
+            fcntl.ioctl(self._held, ioctls.BLKFLSBUF)  # whoever reads now reads what is there
         except OSError as error:
             raise CopyFailed(f"the destination cannot be written: {error.strerror}") from None
 
@@ -164,7 +163,7 @@ class Loop:
             if status is None or status.reference != self.reference:
                 return False
             with contextlib.suppress(OSError):
-                fcntl.ioctl(descriptor, _CLR_FD)
+                fcntl.ioctl(descriptor, ioctls.LOOP_CLR_FD)
             return True
         return False
 
@@ -219,7 +218,7 @@ def _status(descriptor: int) -> LoopStatus | None:
     reads or writes there.  Raises `OSError`."""
     info = bytearray(_INFO.size)
     try:
-        fcntl.ioctl(descriptor, _GET_STATUS, info)
+        fcntl.ioctl(descriptor, ioctls.LOOP_GET_STATUS64, info)
     except OSError as error:
         if error.errno not in (errno.ENXIO, errno.ENOTCONN):
             raise
@@ -241,7 +240,7 @@ def _free_device() -> str:
     loaded("loop", _CONTROL)
     try:
         with _opened(str(_CONTROL)) as control:
-            return f"/dev/loop{fcntl.ioctl(control, _CTL_GET_FREE)}"
+            return f"/dev/loop{fcntl.ioctl(control, ioctls.LOOP_CTL_GET_FREE)}"
     except OSError as error:
         hint = f"modprobe loop; {_hint()}" if error.errno == errno.ENOENT else _hint()
         raise Unavailable(f"no free loop device: {_CONTROL}: {error.strerror}", hint) from None

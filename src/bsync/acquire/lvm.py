@@ -74,7 +74,7 @@ class Snapshot:
         self.name = name
         self.tag = tag
         self._creation = creation
-        self.accepted = False  # what is in it shall be merged into the origin
+        self.committed = False  # what is in it shall be merged into the origin
 
     @classmethod
     def from_facts(cls, facts: Facts) -> Snapshot:
@@ -102,6 +102,10 @@ class Snapshot:
             if result.status:
                 time.sleep(0.2)
 
+    def commit(self) -> None:
+        """What is in it is merged into the origin at the end."""
+        self.committed = True
+
     def look(self) -> Volume | None:
         """The snapshot as it is now; None if there is none of ours by that name."""
         found = _volumes("--all", "--select", f"vg_name={self.vg}")
@@ -124,15 +128,15 @@ class Snapshot:
 
     def merge(self) -> None:
         """Make the origin what the snapshot is.  Raises `CopyFailed`."""
-        name = f"{self.vg}/{self.name}"
+        command = ("lvconvert", "--merge", "--interval", "1", "--yes", f"{self.vg}/{self.name}")
         try:
-            run("lvconvert", "--merge", "--interval", "1", "--yes", name, critical=True)
-        except CopyFailed:  # it may have been ended after it began; then the merge goes on
+            run(*command, critical=True)
+        except CopyFailed:  # somebody may have ended it, before the merge began or after that
             there = self.look()
-            if there is not None and not there.merging:
-                raise
-            if there is not None:
+            if there is not None and there.merging:
                 _end_merge(self, there)
+            elif there is not None:
+                run(*command, critical=True)
         if self.look() is not None:
             raise CopyFailed(
                 f"{self.vg}/{self.name} is not merged yet, since its origin is in use",
@@ -168,8 +172,8 @@ def snapshot(
 ) -> Iterator[tuple[Snapshot, Volume, Volume]]:
     """A snapshot for the block, with its volume and its origin as they were at the beginning.
 
-    With `transaction` it is merged at the end of a block that ends well, if `accepted` was set
-    meanwhile.  `size`: for what changes (classic snapshots only).
+    With `transaction` it is merged at the end of a block that ends well, if it was
+    committed meanwhile.  `size`: for what changes (classic snapshots only).
     `notice` hears when it is nearly full.  Raises `Unavailable`, `InUse`.
     """
     below = origin(locator)
@@ -190,7 +194,7 @@ def snapshot(
             raise Unavailable(f"the snapshot {below.vg}/{name} did not appear")
         with _watched(made, notice) if not below.thin else contextlib.nullcontext():
             yield made, volume, below
-        if transaction and made.accepted:
+        if transaction and made.committed:
             made.merge()
 
 

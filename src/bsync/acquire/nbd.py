@@ -27,13 +27,14 @@ from typing import Any
 
 import numpy as np
 
+from bsync.ioctls import BLKFLSBUF
+
 NAME = "bsync"  # of the export
 _LIBRARY = "libnbd.so.0"
 _MOST = 16 << 20  # bytes of one request; servers take 32 MiB
 _SEND_BUFFER = 8 << 20  # bytes; the usual 208 KiB make for twice as many turns
 _SET_SEND_BUFFER = 32  # SO_SNDBUFFORCE of socket(7), which Python does not name
 _WAITING = 64  # connections that may wait to be accepted
-_FLUSH_BUFFERS = 0x1261  # BLKFLSBUF
 
 # name: result, arguments after the handle
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
@@ -211,5 +212,5 @@ class Shortcut:
 
         `loop`: a descriptor of that loop device.
         """
-        fcntl.ioctl(loop, _FLUSH_BUFFERS)
+        fcntl.ioctl(loop, BLKFLSBUF)
         os.close(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC))  # FUSE forgets on opening

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from bsync.acquire import block, image_format, iscsi_user, loop, lvm, open_iscsi
+from bsync.acquire.backing import BackingExtent, backing_of
 from bsync.acquire.block import Device
-from bsync.acquire.ground import Ground, ground_of
 from bsync.acquire.loop import Over
 from bsync.acquire.open_iscsi import Credentials
 from bsync.acquire.reserved import refuse_reserved, reserved
@@ -97,7 +97,7 @@ def _path(
     ) as device:
         if isinstance(locator, DevicePath) and stat.S_ISREG(os.fstat(device.descriptor).st_mode):
             image_format.refuse_format(locator.path, device.descriptor)
-        refuse_reserved(device.word, device.ground, role.writable)
+        refuse_reserved(device.word, device.backing, role.writable)
         yield device
 
 
@@ -115,12 +115,12 @@ def _volume(
         means.ledger, locator, transaction=role is Role.DESTINATION, size=means.snapshot_size,
         notice=means.notice,
     ) as (made, volume, origin):  # fmt: skip
-        ground = ground_of(os.stat(origin.path))
-        block.refuse_overlap(apart_from, str(locator), ground)
+        backing = backing_of(os.stat(origin.path))
+        block.refuse_overlap(apart_from, str(locator), backing)
         with block.opened(DevicePath(volume.path), writable=True) as device:
             what = f"{'thin ' if origin.thin else ''}snapshot of {origin.name}"
             yield replace(
-                device, word=str(locator), description=what, ground=ground, keeper=made,
+                device, word=str(locator), description=what, backing=backing, guard=made,
                 disposable=True,
             )  # fmt: skip
 
@@ -137,7 +137,7 @@ def _lun(
             block.opened(
                 DevicePath(path), writable=role.writable, wanted=role.wanted, apart_from=apart_from
             ) as device,
-            reserved(means.ledger, str(locator), device.ground, role.writable),
+            reserved(means.ledger, str(locator), device.backing, role.writable),
         ):
             yield replace(device, word=str(locator))
         return
@@ -145,9 +145,9 @@ def _lun(
         means.ledger, locator, credentials, writable=role.writable, wanted=role.wanted
     ) as found:
         what = f"LUN {found.lun.number}, {found.lun.name}".rstrip(", ")
-        block.refuse_overlap(apart_from, str(locator), found.ground)
+        block.refuse_overlap(apart_from, str(locator), found.backing)
         with _buffered(found.export, role.writable, means, found.lun.block_size) as device:
-            yield replace(device, word=str(locator), description=what, ground=found.ground)
+            yield replace(device, word=str(locator), description=what, backing=found.backing)
 
 
 @contextlib.contextmanager
@@ -166,11 +166,11 @@ def _export(
         what = "NBD export"
     with way as export, _buffered(export, role.writable, means) as device:
         if isinstance(locator, ImageFile):
-            ground = ground_of(os.stat(locator.path))
+            backing = backing_of(os.stat(locator.path))
         else:
-            ground = Ground(str(locator), device.ground.extent, served(locator))
-        block.refuse_overlap(apart_from, str(locator), ground)
-        yield replace(device, word=str(locator), description=what, ground=ground)
+            backing = BackingExtent(str(locator), device.backing.extent, served(locator))
+        block.refuse_overlap(apart_from, str(locator), backing)
+        yield replace(device, word=str(locator), description=what, backing=backing)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from bsync.acquire.ground import Ground, ground_of
+from bsync.acquire.backing import BackingExtent, backing_of
 from bsync.errors import Unavailable
 from bsync.locate import NbdExport
 
@@ -18,10 +18,10 @@ _PROC = Path("/proc")
 _LISTENING = "0A"  # the state of a TCP socket, TCP_LISTEN
 
 
-def served(server: NbdExport) -> tuple[Ground, ...]:
+def served(server: NbdExport) -> tuple[BackingExtent, ...]:
     """What the server's process has open; nothing where it runs on another machine."""
     sockets = {f"socket:[{inode}]" for inode in _listening(server)}
-    found: set[Ground] = set()
+    found: set[BackingExtent] = set()
     for process in _PROC.glob("[0-9]*") if sockets else ():
         opened = list(_opened(process))
         if sockets & {target for _, target in opened}:
@@ -57,9 +57,9 @@ def _opened(process: Path) -> Iterator[tuple[Path, str]]:
             yield descriptor, os.readlink(descriptor)
 
 
-def _grounds(descriptors: Iterator[Path]) -> Iterator[Ground]:
+def _grounds(descriptors: Iterator[Path]) -> Iterator[BackingExtent]:
     for descriptor in descriptors:
         with contextlib.suppress(OSError, Unavailable):
             facts = descriptor.stat()
             if stat.S_ISREG(facts.st_mode) or stat.S_ISBLK(facts.st_mode):
-                yield ground_of(facts)
+                yield backing_of(facts)

@@ -3,9 +3,9 @@
 
 The daemon is a child in the foreground, not `--daemonize`d: so it dies with bsync however
 bsync dies, shares bsync's mount namespace (where its FUSE mount is to be seen, and by nobody
-else), and its end is noticed.  It is started with nothing on its command line but a mark that
+else), and its end is noticed.  It is started with nothing on its command line but a tag that
 is this run's alone; all else, passwords too, is said over a socket that it inherits (`qmp`).
-A later process knows it by that mark, which is more than a process id tells.
+A later process knows it by that tag, which is more than a process id tells.
 
 What can be opened twice it serves by NBD as well, where libnbd is installed, on a socket that it
 inherits: that is for whoever moves much (`nbd`).  One opening cannot have both: the FUSE export
@@ -39,10 +39,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from bsync.acquire import nbd
-from bsync.acquire.marked import marked
 from bsync.acquire.mount import Mount
 from bsync.acquire.nbd import Meeting, Shortcut
 from bsync.acquire.qmp import Ended, Monitor, Refusal, Silence
+from bsync.acquire.tagged import tagged
 from bsync.acquire.watchdog import PATIENCE, Watchdog
 from bsync.errors import BsyncError, CopyFailed, Refused, Unavailable, Unreleased, joined
 from bsync.ledger import Facts, Ledger
@@ -82,9 +82,9 @@ class StorageDaemon:
     kind: ClassVar[str] = "storage-daemon"
 
     def __init__(
-        self, mark: str, target: str, node: Node | None = None, *, writable: bool = False
+        self, tag: str, target: str, node: Node | None = None, *, writable: bool = False
     ) -> None:
-        self.mark = mark
+        self.tag = tag
         self.target = target
         self._node = node
         self._writable = writable
@@ -95,10 +95,10 @@ class StorageDaemon:
 
     @classmethod
     def from_facts(cls, facts: Facts) -> StorageDaemon:
-        return cls(str(facts["mark"]), str(facts["target"]))
+        return cls(str(facts["tag"]), str(facts["target"]))
 
     def facts(self) -> Facts:
-        return {"mark": self.mark, "target": self.target}
+        return {"tag": self.tag, "target": self.target}
 
     @property
     def _socket(self) -> str:
@@ -132,8 +132,8 @@ class StorageDaemon:
         ours, theirs = socket.socketpair()
         inherited = [theirs.fileno()]
         options = [
-            "--chardev", f"socket,id={self.mark},fd={theirs.fileno()}",
-            "--monitor", f"chardev={self.mark}",
+            "--chardev", f"socket,id={self.tag},fd={theirs.fileno()}",
+            "--monitor", f"chardev={self.tag}",
         ]  # fmt: skip
         if self._meeting:
             listening = self._meeting.listening.fileno()
@@ -191,7 +191,7 @@ class StorageDaemon:
 
     def kill(self) -> None:
         """End the daemon at once: everything that waits for it fails."""
-        for process in marked(self.mark):
+        for process in tagged(self.tag):
             process.send(signal.SIGKILL)
 
     def fate(self) -> str:
@@ -207,7 +207,7 @@ class StorageDaemon:
 
     def release(self) -> None:
         """End the daemon, remove its mount and its file.  Raises `Unreleased`."""
-        for process in marked(self.mark):
+        for process in tagged(self.tag):
             if not process.end(_GRACE):
                 raise Unreleased("cannot stop qemu-storage-daemon", f"see: ps {process.pid}")
         if self._service is not None:
@@ -216,7 +216,7 @@ class StorageDaemon:
             self._monitor.close()
         if self._meeting is not None:
             self._meeting.close()
-        Mount(self.mark, self.target).release()  # stale, if the daemon was killed
+        Mount(self.tag, self.target).release()  # stale, if the daemon was killed
         for path in (self.target, self._socket):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
@@ -234,8 +234,8 @@ def exported(
     Raises `Unavailable`, `Refused`; `CopyFailed` where the daemon did not live to the end.
     """
     number = sum(1 for _ in ledger.directory.glob("export-*")) + 1
-    mark = f"bsync-{ledger.run}-{number}"
-    daemon = StorageDaemon(mark, str(ledger.directory / f"export-{number}"), node,
+    tag = f"bsync-{ledger.run}-{number}"
+    daemon = StorageDaemon(tag, str(ledger.directory / f"export-{number}"), node,
                            writable=writable)  # fmt: skip
     with ledger.holding(daemon):
         watchdog = Watchdog(daemon.target, patience, daemon.kill)

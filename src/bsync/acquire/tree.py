@@ -15,7 +15,7 @@ from bsync.acquire.span import Span
 from bsync.acquire.walk import walk
 from bsync.arrays import Numbers
 from bsync.errors import CopyFailed, Damaged, Unavailable
-from bsync.filesystems.ext.inodes import Remarkable, scan
+from bsync.filesystems.ext.inodes import SpecialInodes, scan
 from bsync.filesystems.ext.superblock import Ext
 from bsync.filesystems.kind import BadSuperblock
 from bsync.filesystems.kinds import by_files, kind_of
@@ -33,7 +33,7 @@ class Tree:
     """One mounted filesystem, and those of its files that need more than a plain copy."""
 
     path: Path
-    remarkable: Remarkable
+    special: SpecialInodes
 
 
 @contextlib.contextmanager
@@ -108,7 +108,7 @@ def overwrite_start(path: str, data: bytes) -> None:
         raise CopyFailed(f"the destination cannot be written: {error.strerror}") from None
 
 
-def _look(path: str, present: Filesystem, since: int) -> Remarkable | None:
+def _look(path: str, present: Filesystem, since: int) -> SpecialInodes | None:
     """Look through the inode tables of a mounted filesystem, where there are any: through the
     page cache, which mounting empties and in which the walks over the tree then find them."""
     if not isinstance(present, Ext):

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bsync.errors import CopyFailed
-from bsync.filesystems.ext.inodes import SETTABLE, Remarkable
+from bsync.filesystems.ext.inodes import SETTABLE, SpecialInodes
+from bsync.ioctls import FS_IOC_FSGETXATTR, FS_IOC_GETFLAGS
 
-_GET_FLAGS, _GET_XATTR = 0x80086601, 0x801C581F
 _XATTR = struct.Struct("=IIIII8x")  # xflags, extsize, nextents, projid, cowextsize
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOATIME | os.O_CLOEXEC
 # Setting it (chattr +t) makes Linux from 5.13 on lock the file's inode twice on ReiserFS, and
@@ -27,7 +27,7 @@ _UNIT = 512  # bytes of what st_blocks counts
 _SLACK = 4096  # bytes of a hole that is worth one
 
 
-def walk(root: Path, since: int) -> Remarkable:
+def walk(root: Path, since: int) -> SpecialInodes:
     """Look at every file below `root`, itself included; a change from `since` on, in seconds since
     1970, is late.  Raises `CopyFailed`."""
     flags: dict[int, int] = {}
@@ -49,7 +49,7 @@ def walk(root: Path, since: int) -> Remarkable:
                 linked.add(number)
     except OSError as error:
         raise CopyFailed(f"a file cannot be looked at: {error.strerror}") from None
-    return Remarkable(
+    return SpecialInodes(
         _set(flags), _set(projects), frozenset(sparse), frozenset(linked), frozenset(late)
     )
 
@@ -69,8 +69,8 @@ def _attributes(path: bytes) -> tuple[int, int]:
     """What chattr(1) has set and can set, and the project ID; 0 where a filesystem has none."""
     descriptor = os.open(path, _OPEN)
     try:
-        flags = struct.unpack("=I", _asked(descriptor, _GET_FLAGS, 4))[0]
-        project = _XATTR.unpack(_asked(descriptor, _GET_XATTR, _XATTR.size))[3]
+        flags = struct.unpack("=I", _asked(descriptor, FS_IOC_GETFLAGS, 4))[0]
+        project = _XATTR.unpack(_asked(descriptor, FS_IOC_FSGETXATTR, _XATTR.size))[3]
     finally:
         os.close(descriptor)
     return int(flags) & SETTABLE & ~_NOTAIL, int(project)

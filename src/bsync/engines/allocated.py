@@ -24,9 +24,9 @@ from bsync.engines.rsync import Transfer
 from bsync.errors import Damaged
 from bsync.filesystems.kind import Held, Mapped
 from bsync.filesystems.kinds import kind_of
+from bsync.in_progress import SECTOR
 from bsync.layout import Filesystem
 from bsync.plan.steps import Place, Way
-from bsync.unfinished import SECTOR
 
 Advance = Callable[[int], None]
 Making = Callable[[Access, Access], Work]

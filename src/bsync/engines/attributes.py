@@ -17,10 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bsync.errors import CopyFailed
-from bsync.filesystems.ext.inodes import SETTABLE, Remarkable
+from bsync.filesystems.ext.inodes import SETTABLE, SpecialInodes
+from bsync.ioctls import (
+    FS_IOC_FSGETXATTR,
+    FS_IOC_FSSETXATTR,
+    FS_IOC_GETFLAGS,
+    FS_IOC_SETFLAGS,
+)
 
-_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
-_GET_XATTR, _SET_XATTR = 0x801C581F, 0x401C5820
 _XATTR = struct.Struct("=IIIII8x")  # xflags, extsize, nextents, projid, cowextsize
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOATIME | os.O_CLOEXEC
@@ -50,11 +54,11 @@ def find(root: Path, inodes: frozenset[int]) -> Paths:
     return found
 
 
-def by_path(remarkable: Remarkable, paths: Paths) -> dict[bytes, Attributes]:
+def by_path(special: SpecialInodes, paths: Paths) -> dict[bytes, Attributes]:
     """Flags and project IDs by path, where there are any."""
-    wanted = {*remarkable.flags, *remarkable.projects}
+    wanted = {*special.flags, *special.projects}
     return {
-        path: (remarkable.flags.get(inode, 0), remarkable.projects.get(inode, 0))
+        path: (special.flags.get(inode, 0), special.projects.get(inode, 0))
         for inode in wanted
         for path in paths.get(inode, [])
     }
@@ -121,14 +125,14 @@ def _open(root: Path, path: bytes) -> int:
 
 
 def _set_flags(descriptor: int, flags: int) -> None:
-    present = struct.unpack("=I", fcntl.ioctl(descriptor, _GET_FLAGS, bytes(4)))[0]
+    present = struct.unpack("=I", fcntl.ioctl(descriptor, FS_IOC_GETFLAGS, bytes(4)))[0]
     wanted = present & ~SETTABLE | flags
     if wanted != present:
-        fcntl.ioctl(descriptor, _SET_FLAGS, struct.pack("=I", wanted))
+        fcntl.ioctl(descriptor, FS_IOC_SETFLAGS, struct.pack("=I", wanted))
 
 
 def _set_project(descriptor: int, project: int) -> None:
-    present = list(_XATTR.unpack(fcntl.ioctl(descriptor, _GET_XATTR, bytes(_XATTR.size))))
+    present = list(_XATTR.unpack(fcntl.ioctl(descriptor, FS_IOC_FSGETXATTR, bytes(_XATTR.size))))
     if present[3] != project:
         present[3] = project
-        fcntl.ioctl(descriptor, _SET_XATTR, _XATTR.pack(*present))
+        fcntl.ioctl(descriptor, FS_IOC_FSSETXATTR, _XATTR.pack(*present))

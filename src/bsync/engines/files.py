@@ -20,11 +20,11 @@ def clone(
     What the source changed late is compared by its contents: a program that sets a file's times
     back leaves its size and time as they were.
     """
-    there = _paths(destination, destination.remarkable.linked)
-    before = attributes.by_path(destination.remarkable, there)
-    sparse_files, late = source.remarkable.sparse, source.remarkable.late
+    there = _paths(destination, destination.special.linked)
+    before = attributes.by_path(destination.special, there)
+    sparse_files, late = source.special.sparse, source.special.late
     here = _paths(source, sparse_files | late)
-    wanted = attributes.by_path(source.remarkable, here)
+    wanted = attributes.by_path(source.special, here)
     attributes.clear_flags(destination.path, before)
     _remove_wrong_links(source, destination, there)
     done = _copy_sparse(source, destination, _of(sparse_files & late, here), True)
@@ -40,13 +40,13 @@ def clone(
 
 def same(source: Tree, destination: Tree, *, checksum: bool) -> bool:
     """Whether `clone` would change nothing; nothing is written."""
-    paths = _paths(destination, destination.remarkable.linked)
-    sparse_files, late = source.remarkable.sparse, source.remarkable.late
+    paths = _paths(destination, destination.special.linked)
+    sparse_files, late = source.special.sparse, source.special.late
     here = _paths(source, sparse_files | late)
-    there = attributes.by_path(destination.remarkable, paths)
-    if attributes.by_path(source.remarkable, here) != there:
+    there = attributes.by_path(destination.special, paths)
+    if attributes.by_path(source.special, here) != there:
         return False
-    linked = _of(destination.remarkable.linked, paths)
+    linked = _of(destination.special.linked, paths)
     if any(links.wrong(source.path, destination.path, linked)):
         return False
     holed = _of(sparse_files if checksum else sparse_files & late, here)
@@ -70,7 +70,7 @@ def _refresh(
 
 def _remove_wrong_links(source: Tree, destination: Tree, there: attributes.Paths) -> None:
     try:
-        groups = _of(destination.remarkable.linked, there)
+        groups = _of(destination.special.linked, there)
         links.remove_wrong(source.path, destination.path, groups)
     except OSError as error:
         raise CopyFailed(f"a hard link cannot be broken: {error.strerror}") from None
@@ -90,22 +90,22 @@ def _copy_sparse(
 
 def differences(source: Tree, destination: Tree) -> list[str]:
     """Every path that differs: in contents, in attributes, in flags, in hard links."""
-    paths = _paths(destination, destination.remarkable.linked)
-    there = attributes.by_path(destination.remarkable, paths)
-    files = _paths(source, source.remarkable.sparse)
-    here = attributes.by_path(source.remarkable, files)
+    paths = _paths(destination, destination.special.linked)
+    there = attributes.by_path(destination.special, paths)
+    files = _paths(source, source.special.sparse)
+    here = attributes.by_path(source.special, files)
     flags = [
         f"flags       {os.fsdecode(path)}"
         for path in sorted({*here, *there})
         if here.get(path) != there.get(path)
     ]
-    groups = _of(source.remarkable.sparse, files)
+    groups = _of(source.special.sparse, files)
     data = [
         f"contents    {os.fsdecode(path)}"
         for path, *_ in groups
         if not sparse.same_data(source.path, destination.path, path)
     ]
-    linked = _of(destination.remarkable.linked, paths)
+    linked = _of(destination.special.linked, paths)
     broken = [
         f"links       {os.fsdecode(path)}"
         for path in links.wrong(source.path, destination.path, linked)
@@ -117,7 +117,7 @@ def differences(source: Tree, destination: Tree) -> list[str]:
 
 def _paths(tree: Tree, more: frozenset[int]) -> attributes.Paths:
     """The paths of all that has flags or a project, and of `more` inodes."""
-    wanted = {*tree.remarkable.flags, *tree.remarkable.projects, *more}
+    wanted = {*tree.special.flags, *tree.special.projects, *more}
     try:
         return attributes.find(tree.path, frozenset(wanted))
     except OSError as error:

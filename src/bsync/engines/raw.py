@@ -4,7 +4,7 @@
 Both sides are read and compared, so that a second run writes nothing and a sparse
 destination stays sparse where the source holds zeroes.  dd(1) could do neither.
 The first piece is erased before anything else changes, and comes last, and of it its first block:
-until then our own mark stands at the beginning.
+until then our own marker stands at the beginning.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from bsync import pace
 from bsync.acquire.span import Span
-from bsync.unfinished import SECTOR
+from bsync.in_progress import SECTOR
 from bsync.units import KIB, MIB
 
 PIECE = 4 * MIB
@@ -72,14 +72,14 @@ def _differing(
 
 
 def _put_beginning(destination: Span, data: bytes) -> None:
-    """The first piece, once all others are on the disk, and what replaces our mark last."""
+    """The first piece, once all others are on the disk, and what replaces our marker last."""
     destination.write(_BLOCK, data[_BLOCK:])
     destination.flush()
     destination.write(0, data[:_BLOCK])
 
 
 def _erase(beginning: Span) -> None:
-    """The first piece, our mark first of all."""
+    """The first piece, our marker first of all."""
     erased = SECTOR.ljust(beginning.size, b"\0")[: beginning.size]
     beginning.write(0, erased[:_BLOCK])
     beginning.flush()

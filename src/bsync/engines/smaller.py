@@ -14,8 +14,8 @@ from bsync.engines.rsync import Transfer
 from bsync.errors import Damaged
 from bsync.filesystems.fat.smaller import Piece, Smaller, smaller
 from bsync.filesystems.fat.superblock import Fat
+from bsync.in_progress import SECTOR
 from bsync.plan.steps import Place, Way
-from bsync.unfinished import SECTOR
 from bsync.units import MIB
 
 Advance = Callable[[int], None]

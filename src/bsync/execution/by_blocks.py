@@ -8,7 +8,7 @@ from bsync.engines import growing
 from bsync.engines.blocks import engine
 from bsync.errors import CopyFailed
 from bsync.execution.context import ANEW, Context, wipe
-from bsync.filesystems import mark
+from bsync.filesystems import marker
 from bsync.filesystems.kinds import by_blocks, by_files
 from bsync.plan.steps import CompleteBlocks, GrowExt, MarkBlocks, Way
 from bsync.run import run
@@ -43,7 +43,7 @@ def complete_blocks(step: CompleteBlocks, context: Context) -> str:
     copier.settle()
     with context.target(step.place.destination) as device:
         present = found_at(device, step.source)
-        if renamed := present.uuid != mark.marker_uuid(step.source.uuid):
+        if renamed := present.uuid != marker.marker_uuid(step.source.uuid):
             run(*by_files(step.source).marking(step.source, present, device))
         run(*by_blocks(step.source).growing(device, step.grow))
         if renamed:  # with uninit_bg: the UUID is in every checksum, so that tune2fs changes it

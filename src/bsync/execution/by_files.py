@@ -12,9 +12,10 @@ from bsync.engines.rsync import Transfer
 from bsync.errors import BsyncError, CopyFailed
 from bsync.execution.by_blocks import check_grown
 from bsync.execution.context import ANEW, Advance, Context, said, wipe
-from bsync.filesystems import mark as marks
+from bsync.filesystems import marker as markers
 from bsync.filesystems.kind import BadSuperblock
 from bsync.filesystems.kinds import by_files, kind_of
+from bsync.in_progress import SECTOR, is_begun
 from bsync.layout import Filesystem
 from bsync.ledger import Ledger
 from bsync.plan.steps import (
@@ -25,7 +26,6 @@ from bsync.plan.steps import (
     MarkFilesystem,
 )
 from bsync.run import run
-from bsync.unfinished import SECTOR, is_begun
 
 
 def unchanged(step: CopyFiles, present: Filesystem, context: Context) -> bool:
@@ -54,7 +54,7 @@ def _is_sound(present: Filesystem, there: Span, context: Context) -> bool:
 
 
 def make_filesystem(step: MakeFilesystem, context: Context) -> None:
-    """Make it, marked, and see the mark."""
+    """Make it, marked, and see the marker."""
     source, kind = step.source, by_files(step.source)
     with context.target(step.place.destination) as device:
         wipe(device)
@@ -69,22 +69,22 @@ def make_filesystem(step: MakeFilesystem, context: Context) -> None:
 
 
 def _see_mark(step: MakeFilesystem | MarkFilesystem, context: Context) -> None:
-    """Before anything else is written, the mark is on the medium: see it there."""
+    """Before anything else is written, the marker is on the medium: see it there."""
     kind = kind_of(step.source)
     beginning = context.destination.read(step.place.destination.start, kind.reach)
     with contextlib.suppress(BadSuperblock):
-        if marks.is_incomplete_clone(kind.read(step.source.kind, beginning), step.source):
+        if markers.is_incomplete_clone(kind.read(step.source.kind, beginning), step.source):
             return
     raise CopyFailed(f"{step.place.name}: what was written to the destination is not there")
 
 
 def mark(step: MarkFilesystem, context: Context) -> None:
-    """Mark what is there, and see the mark."""
+    """Mark what is there, and see the marker."""
     source, present = step.source, step.present
     with context.target(step.place.destination) as device:
         if not present.clean:
             _repair(device, step, context.ledger)
-        if present.uuid != marks.marker_uuid(source.uuid):
+        if present.uuid != markers.marker_uuid(source.uuid):
             run(*by_files(source).marking(source, present, device))
     _see_mark(step, context)
 
@@ -112,7 +112,7 @@ def grow_ext(step: GrowExt, context: Context) -> None:
 
 
 def complete(step: CompleteFilesystem, context: Context) -> None:
-    """Tune and check the finished clone, and take the mark away last, once all that was written
+    """Tune and check the finished clone, and take the marker away last, once all that was written
     is known to be on the medium."""
     source, kind = step.source, by_files(step.source)
     with context.target(step.place.destination) as device:

@@ -13,11 +13,11 @@ from bsync.acquire.tree import Tree, loop_over, overwrite_start
 from bsync.bootcode import disarmed
 from bsync.engines.copiers import Copier
 from bsync.engines.rsync import Transfer
+from bsync.in_progress import SECTOR
 from bsync.layout import Extent
 from bsync.ledger import Ledger
 from bsync.plan.steps import Place
 from bsync.run import run
-from bsync.unfinished import SECTOR
 from bsync.units import count_text, size_text
 
 Advance = Callable[[int], None]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from bsync.errors import Refused
-from bsync.filesystems import mark
+from bsync.filesystems import marker
 from bsync.filesystems.kinds import by_blocks, kind_of
 from bsync.layout import Blank, Content, Filesystem, describe
 from bsync.plan.relation import began_as_blocks, is_clone
@@ -59,7 +59,7 @@ def _present(source: Filesystem, there: Content) -> str:
         case Blank(begun=begun):
             return f"the destination {'was being made' if begun else 'has no known contents'}"
         case Filesystem() if is_clone(source, there):
-            kind = "an incomplete clone" if mark.is_marked(there) else "a clone"
+            kind = "an incomplete clone" if marker.is_marked(there) else "a clone"
             return f"the destination is {kind} of this source"
     return f"the destination holds {describe(there)}, not a clone of this filesystem"
 
@@ -72,7 +72,7 @@ def _way(source: Filesystem, there: Content, options: Options) -> tuple[Way, str
         return Way.FRESH, "every block in use"
     if not searches:
         return Way.COMPARE, "what differs, by contents"
-    if mark.is_marked(there):
+    if marker.is_marked(there):
         return Way.COMPARE, "what differs, since the last run was interrupted"
     if not there.clean:
         return Way.COMPARE, "what differs, since the last run was interrupted"

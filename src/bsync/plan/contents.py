@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from bsync.errors import Refused
-from bsync.filesystems import mark
+from bsync.filesystems import marker
 from bsync.filesystems.kinds import by_files, kind_of
 from bsync.layout import Blank, Content, Filesystem, Problem, Swap, Unsupported, describe
 from bsync.plan import blocks
@@ -130,7 +130,7 @@ def _swap(place: Place, source: Swap, there: Content) -> Steps:
 
 
 def _filesystem(place: Place, source: Filesystem, there: Content, options: Options) -> Steps:
-    if mark.is_marked(source):
+    if marker.is_marked(source):
         raise Refused(f"{place.at_source} is itself an incomplete clone", "complete it first")
     instead = "" if options.engine == "files" else blocks.obstacle(place, source, there, options)
     if options.engine != "files" and not instead:
@@ -182,7 +182,7 @@ def _by_blocks(place: Place, source: Filesystem, there: Content, options: Option
     notes = blocks.notes(place, source)
     if not is_clone(source, there):
         return Steps(steps, _lost(place, there), notes)
-    complete = isinstance(there, Filesystem) and not mark.is_marked(there)
+    complete = isinstance(there, Filesystem) and not marker.is_marked(there)
     return Steps(steps, _emptied(place, source, there) if complete else (), notes)
 
 
@@ -209,7 +209,7 @@ def _by_files(
 
 
 def _can_be_updated(source: Filesystem, there: Filesystem) -> bool:
-    same_kind = there.kind == source.kind or mark.is_marked(there)
+    same_kind = there.kind == source.kind or marker.is_marked(there)
     return is_clone(source, there) and same_kind and by_files(source).writable(there)
 
 
@@ -236,7 +236,7 @@ def _synchronise(
     instead: str,
 ) -> Steps:  # fmt: skip
     grow = _growth(place, source, there)
-    marked = mark.is_marked(there)
+    marked = marker.is_marked(there)
     reason = "an incomplete clone of this source" if marked else "a clone of this source"
     copied = f"only what changed{instead}"
     if not there.clean:  # after a power cut, sizes and times may be right and data missing

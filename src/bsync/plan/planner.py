@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from bsync.bootcode import is_disarmed
 from bsync.errors import Refused
-from bsync.filesystems import mark
+from bsync.filesystems import marker
 from bsync.layout import (
     BIOS_BOOT,
     BOOT_PROGRAM,
@@ -20,7 +20,7 @@ from bsync.layout import (
     Volume,
     describe,
 )
-from bsync.plan import guard
+from bsync.plan import overwriting
 from bsync.plan.contents import Steps, content_steps
 from bsync.plan.notes import disk_notes
 from bsync.plan.steps import (
@@ -99,7 +99,7 @@ def _check_free(side: Side) -> None:
     """Raise `Refused` where a filesystem is said to be mounted on another machine.  What is
     marked is ours: a run that was cut off had it mounted."""
     for name, content in _contents(side):
-        if isinstance(content, Filesystem) and content.elsewhere and not mark.is_marked(content):
+        if isinstance(content, Filesystem) and content.elsewhere and not marker.is_marked(content):
             raise Refused(
                 f"{side.word}: {name} is mounted on another machine (mmp)",
                 "if that crashed, and no machine has it mounted: tune2fs -f -E clear_mmp",
@@ -168,7 +168,7 @@ def _plan_disk(draft: _Draft, source: Disk, destination: Volume, options: Option
         draft.add(steps)
     draft.notes += disk_notes(source, decision.extents, draft.steps)
     _plan_boot(draft, source, destination, decision)
-    guard.check(draft.steps, destination, decision)
+    overwriting.check(draft.steps, destination, decision)
 
 
 def _options(part: Partition, options: Options) -> Options:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from bsync.filesystems import mark
+from bsync.filesystems import marker
 from bsync.filesystems.kinds import kind_of
 from bsync.layout import Blank, Content, Filesystem, Table, Unsupported, describe
 
@@ -62,8 +62,8 @@ def _filesystems(source: Filesystem, there: Filesystem) -> Relation:
         return Relation.OTHER
     if not identifies(source.uuid):
         return Relation.OTHER
-    if mark.is_marked(there):
-        ours = mark.is_incomplete_clone(there, source)
+    if marker.is_marked(there):
+        ours = marker.is_incomplete_clone(there, source)
         return Relation.INCOMPLETE if ours else Relation.OTHER
     if source.uuid != there.uuid:
         return Relation.OTHER

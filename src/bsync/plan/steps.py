@@ -12,11 +12,11 @@
     CopyFiles           what differs, or everything
     CopyBlocks          the same, by blocks
     CopyRaw             contents of unknown kind, byte by byte or by their blocks in use
-    CompleteFilesystem  the mark is taken away
+    CompleteFilesystem  the marker is taken away
     CompleteBlocks      the same, of a clone by blocks
     WriteBoot           the boot code and what stands before the first partition
 
-Everything that can be taken for a finished clone (mark, boot code) is first taken away and
+Everything that can be taken for a finished clone (marker, boot code) is first taken away and
 comes back last, after all partitions are done.
 """
 

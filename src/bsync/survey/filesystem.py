@@ -9,13 +9,13 @@ import re
 
 from bsync.acquire.span import Span
 from bsync.errors import Unavailable
-from bsync.filesystems import mark
+from bsync.filesystems import marker
 from bsync.filesystems.kind import BadSuperblock, Kind
 from bsync.filesystems.kinds import kind_named
 from bsync.filesystems.swap import HIBERNATED, PAGES, page_size, unmakeable
+from bsync.in_progress import SECTOR, is_begun
 from bsync.layout import Blank, Content, Filesystem, Problem, Swap, Unsupported
 from bsync.run import run
-from bsync.unfinished import SECTOR, is_begun
 from bsync.units import KIB, MIB
 
 _SEVERAL = "several"  # what is given as a type where there are signatures of several kinds
@@ -66,7 +66,7 @@ def content_of(span: Span, found: dict[str, str] | None = None) -> Content:
     if span.size < MIB // 64:
         return _unnamed(span)
     content = _named(span, signatures(span) if found is None else found)
-    nobodys = isinstance(content, Filesystem) and mark.is_marked(content)
+    nobodys = isinstance(content, Filesystem) and marker.is_marked(content)
     nobodys = nobodys or (isinstance(content, Unsupported) and content.unknown)
     if nobodys and is_begun(span.read(0, len(SECTOR))):
         return Blank(begun=True)

@@ -15,10 +15,10 @@ from itertools import takewhile
 from bsync.blockio.pump import copying, run_all
 from bsync.engines.blocks import bitmaps
 from bsync.engines.blocks.pair import Pair
+from bsync.ioctls import FICLONERANGE
 
-_FICLONERANGE = 0x4020940D
 _REQUEST = struct.Struct("=qQQQ")  # struct file_clone_range of linux/fs.h
-_HEAD = 1 << 20  # bytes at the beginning that are copied all the same: the mark stays there
+_HEAD = 1 << 20  # bytes at the beginning that are copied all the same: the marker stays there
 
 
 def share(pair: Pair) -> bool:
@@ -33,7 +33,7 @@ def share(pair: Pair) -> bool:
     )  # fmt: skip
     there.flush()
     try:
-        fcntl.ioctl(there.device.descriptor, _FICLONERANGE, request)
+        fcntl.ioctl(there.device.descriptor, FICLONERANGE, request)
     except OSError:  # another filesystem, one that cannot, or extents that do not line up
         return False
     _copy_head(pair)

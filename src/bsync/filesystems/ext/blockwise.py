@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Whether an ext filesystem can be cloned by its blocks, and its superblock meanwhile.  Pure.
 
-While a clone is being written by blocks, its superblock is the source's with the mark's UUID
+While a clone is being written by blocks, its superblock is the source's with the marker's UUID
 and label, and an incompatible feature that nobody knows: no kernel mounts it, no e2fsck mends
 it, and the next run sees whose incomplete clone it is.
 """
@@ -12,7 +12,7 @@ import uuid
 
 from bsync.filesystems.ext import growth, superblock
 from bsync.filesystems.ext.superblock import WRITING, Superblock
-from bsync.filesystems.mark import LABEL, marker_uuid
+from bsync.filesystems.marker import LABEL, marker_uuid
 
 # What the engine knows the blocks of.  Any feature beyond these may put them elsewhere.
 _KNOWN = frozenset(
@@ -74,10 +74,10 @@ def writing(raw: bytes) -> bytes:
 
 def settling(raw: bytes) -> bytes:
     """The superblock of a clone of `raw` whose blocks are all there, and which is still to be
-    grown: a filesystem for every tool, with the mark.
+    grown: a filesystem for every tool, with the marker.
 
     Checksums are seeded with the UUID.  With metadata_csum that seed can be kept beside another
-    UUID; with uninit_bg it cannot, so there only the label is the mark's, and tune2fs has to
+    UUID; with uninit_bg it cannot, so there only the label is the marker's, and tune2fs has to
     change the UUID.
     """
     incompat, compat = _number(raw, 0x60, 4), _number(raw, 0x64, 4)

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from bsync.filesystems import mark as marks
-from bsync.filesystems.ext import make, mark
+from bsync.filesystems import marker as markers
+from bsync.filesystems.ext import make, marker
 from bsync.filesystems.ext.superblock import Ext
 from bsync.filesystems.kind import Command, Obstacle, Trial
 from bsync.units import MIB, both_sizes, size_text
@@ -73,7 +73,7 @@ def completed(there: Ext) -> int | None:
 
 def unlike(source: Ext, there: Ext) -> str:
     """See `ByFiles`."""
-    seed = frozenset({"metadata_csum_seed"}) if marks.is_marked(there) else frozenset()
+    seed = frozenset({"metadata_csum_seed"}) if markers.is_marked(there) else frozenset()
     differ = (make.features(source.superblock) ^ make.features(there.superblock)) - seed
     differ -= {"large_file", "resize_inode"}  # set by use, or dropped by growing
     return f"features ({', '.join(sorted(differ))})" if differ else ""
@@ -93,7 +93,7 @@ def trying(source: Ext, size: int, file: str) -> Command:
 
 def marking(source: Ext, present: Ext, device: str) -> Command:
     """See `ByFiles`."""
-    return ["tune2fs", *mark.marking(source.superblock, present.superblock), device]
+    return ["tune2fs", *marker.marking(source.superblock, present.superblock), device]
 
 
 def repairing(device: str) -> Command:
@@ -117,7 +117,7 @@ def completing(source: Ext, present: Ext, device: str) -> list[Command]:
 
 def unmarking(source: Ext, present: Ext, device: str) -> list[Command]:
     """See `ByFiles`."""
-    changes = mark.completing(source.superblock, present.superblock)
+    changes = marker.completing(source.superblock, present.superblock)
     return [["tune2fs", *words, device] for words in changes]
 
 

@@ -29,7 +29,7 @@ _CHUNK = 32 << 20  # bytes of inode table read at once
 
 
 @dataclass(frozen=True)
-class Remarkable:
+class SpecialInodes:
     """The files that need more than a plain copy, by inode."""
 
     flags: dict[int, int]
@@ -39,7 +39,7 @@ class Remarkable:
     late: frozenset[int] = frozenset()  # files that changed since some time
 
 
-def scan(read: Read, sb: Superblock, ahead: Ahead, since: int) -> Remarkable:
+def scan(read: Read, sb: Superblock, ahead: Ahead, since: int) -> SpecialInodes:
     """Look through every inode table.  `read` must see a filesystem at rest; `ahead` is told
     what a walk over the tree reads besides the tables; `since`, in seconds since 1970, is from when
     on a change is late."""
@@ -64,7 +64,7 @@ def scan(read: Read, sb: Superblock, ahead: Ahead, since: int) -> Remarkable:
         changed = (kind == stat.S_IFREG) & (table.changed_at(rows) >= since * 1000)
         late.update(numbers[used & changed].tolist())
         sparse.update(numbers[used & (kind == stat.S_IFREG) & _holed(rows, sb)].tolist())
-    return Remarkable(flags, projects, frozenset(sparse), frozenset(linked), frozenset(late))
+    return SpecialInodes(flags, projects, frozenset(sparse), frozenset(linked), frozenset(late))
 
 
 def _met_by_a_walk(rows: Rows, sb: Superblock) -> tuple[Numbers, Numbers]:

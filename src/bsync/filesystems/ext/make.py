@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bsync.filesystems.ext import growth, mark
+from bsync.filesystems.ext import growth, marker
 from bsync.filesystems.ext.superblock import WRITING, Superblock
 from bsync.units import MIB
 
@@ -139,7 +139,7 @@ def mke2fs_arguments(source: Superblock, made: Shape, device: str) -> list[str]:
     if kinds and "quota" in source.features:
         extended.append(f"quotatype={':'.join(kinds)}")
     arguments = ["mke2fs", "-F", "-q", "-t", _type(source), "-m", "0"]
-    arguments += ["-U", source.uuid, "-L", mark.LABEL]
+    arguments += ["-U", source.uuid, "-L", marker.LABEL]
     arguments += ["-O", ",".join(["none", *sorted(features(source))])]
     arguments += ["-b", str(source.block_size), "-I", str(source.inode_size)]
     arguments += ["-N", str(made.inodes), "-E", ",".join(extended)]

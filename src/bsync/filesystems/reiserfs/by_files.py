@@ -7,7 +7,7 @@ mkreiserfs(8), reiserfstune(8) and reiserfsck(8) ask no question where `-f` is g
 
 from __future__ import annotations
 
-from bsync.filesystems import mark
+from bsync.filesystems import marker
 from bsync.filesystems.kind import Command, Obstacle, Trial, smallest_for
 from bsync.filesystems.reiserfs import superblock
 from bsync.filesystems.reiserfs.superblock import Reiser, Superblock
@@ -82,7 +82,7 @@ def making(source: Reiser, size: int, device: str) -> Command:
     """See `ByFiles`."""
     sb = source.superblock
     command = ["mkreiserfs", "-q", "-f", "-f", "--format", sb.format, "-b", str(sb.block_size)]
-    command += ["-u", mark.marker_uuid(source.uuid), "-l", mark.LABEL]
+    command += ["-u", marker.marker_uuid(source.uuid), "-l", marker.LABEL]
     command += ["-h", sb.hash] if sb.hash != "unknown" else []
     if not sb.journal_standard:
         command += ["-s", str(sb.journal_size + 1), "-t", str(sb.transaction_size)]
@@ -96,7 +96,7 @@ def trying(source: Reiser, size: int, file: str) -> Command:
 
 def marking(source: Reiser, present: Reiser, device: str) -> Command:
     """See `ByFiles`."""
-    return ["reiserfstune", "-f", "-u", mark.marker_uuid(source.uuid), "-l", mark.LABEL, device]
+    return ["reiserfstune", "-f", "-u", marker.marker_uuid(source.uuid), "-l", marker.LABEL, device]
 
 
 def repairing(device: str) -> Command:

@@ -8,7 +8,7 @@ a finished clone is as if mkfs.xfs had just made it.
 
 from __future__ import annotations
 
-from bsync.filesystems import mark
+from bsync.filesystems import marker
 from bsync.filesystems.kind import Command, Obstacle, Trial, smallest_for
 from bsync.filesystems.xfs.superblock import Superblock, Xfs
 from bsync.units import GIB, MIB, both_sizes
@@ -93,7 +93,7 @@ def _arguments(source: Xfs, size: int) -> list[str]:
     metadata = _switches(sb, "finobt", "rmapbt", "reflink", "bigtime", "inobtcount")
     inodes = f"size={sb.inode_size},maxpct={sb.percent}" + _switches(sb, "sparse", "nrext64")
     return [
-        "-L", mark.SHORT_LABEL, "-b", f"size={sb.block_size}", "-s", f"size={sb.sector_size}",
+        "-L", marker.SHORT_LABEL, "-b", f"size={sb.block_size}", "-s", f"size={sb.sector_size}",
         "-m", uuid + metadata, "-i", "".join([inodes, *exchange]),
         "-n", "".join([f"size={sb.directory_size}", *parent]), "-d", _stripe(sb, size),
     ]  # fmt: skip
@@ -114,8 +114,8 @@ def _stripe(sb: Superblock, size: int) -> str:
 
 def marking(source: Xfs, present: Xfs, device: str) -> Command:
     """See `ByFiles`."""
-    label = _labelling(mark.SHORT_LABEL)
-    return [*_DB, "-c", f"uuid {mark.marker_uuid(source.uuid)}", *label, device]
+    label = _labelling(marker.SHORT_LABEL)
+    return [*_DB, "-c", f"uuid {marker.marker_uuid(source.uuid)}", *label, device]
 
 
 def repairing(device: str) -> Command:

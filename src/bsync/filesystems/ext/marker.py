@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The mark of an incomplete clone, on an ext filesystem.  Pure: arguments of tune2fs.
+"""The marker of an incomplete clone, on an ext filesystem.  Pure: arguments of tune2fs.
 
 With metadata_csum every checksum is seeded with the UUID.  The seed is kept in the
-superblock (metadata_csum_seed) for as long as the mark lasts, so that neither marking nor
+superblock (metadata_csum_seed) for as long as the marker lasts, so that neither marking nor
 completing rewrites any metadata: each is one write of the superblock.
 """
 
 from __future__ import annotations
 
 from bsync.filesystems.ext.superblock import Superblock
-from bsync.filesystems.mark import LABEL as LABEL
-from bsync.filesystems.mark import is_incomplete_clone as is_incomplete_clone
-from bsync.filesystems.mark import is_marked as is_marked
-from bsync.filesystems.mark import marker_uuid as marker_uuid
+from bsync.filesystems.marker import LABEL as LABEL
+from bsync.filesystems.marker import is_incomplete_clone as is_incomplete_clone
+from bsync.filesystems.marker import is_marked as is_marked
+from bsync.filesystems.marker import marker_uuid as marker_uuid
 
 _SEED = "metadata_csum_seed"
 
@@ -25,7 +25,7 @@ def marking(source: Superblock, present: Superblock) -> list[str]:
 
 
 def completing(source: Superblock, present: Superblock) -> list[list[str]]:
-    """tune2fs options, one call each, that take the mark from `present`.
+    """tune2fs options, one call each, that take the marker from `present`.
 
     The UUID comes back first; only then is the seed again what the UUID gives.  The label
     goes last: whatever interrupts this leaves a filesystem that still says it is incomplete.

@@ -24,50 +24,50 @@ _DEVICES, _BLOCK = Path("/sys/dev/block"), Path("/sys/block")
 
 
 @dataclass(frozen=True)
-class Ground:
+class BackingExtent:
     """A range of a storage that nothing known to us is below; `behind`: what a server of this
     machine may take it from."""
 
     storage: str
     extent: Extent
-    behind: tuple[Ground, ...] = ()
+    behind: tuple[BackingExtent, ...] = ()
 
-    def overlaps(self, other: Ground) -> bool:
+    def overlaps(self, other: BackingExtent) -> bool:
         """Whether a byte belongs to both."""
         ours, others = (self, *self.behind), (other, *other.behind)
         return any(mine._meets(theirs) for mine in ours for theirs in others)
 
-    def _meets(self, other: Ground) -> bool:
+    def _meets(self, other: BackingExtent) -> bool:
         same = self.storage == other.storage
         mine, theirs = self.extent, other.extent
         return same and mine.start < theirs.end and theirs.start < mine.end
 
 
-def ground_of(facts: os.stat_result) -> Ground:
-    """The ground of an open file or device, by its `fstat`.  Raises `Unavailable` where the
+def backing_of(facts: os.stat_result) -> BackingExtent:
+    """The backing of an open file or device, by its `fstat`.  Raises `Unavailable` where the
     kernel cannot be asked: what cannot be seen is not taken for nothing."""
     if stat.S_ISBLK(facts.st_mode):
         return _block(facts.st_rdev)
     return _file(facts.st_dev, facts.st_ino, Extent(0, _ENDLESS))
 
 
-def loops_on(ground: Ground, but: str) -> Iterator[tuple[str, LoopStatus]]:
-    """The loop devices that stand on any byte of `ground`, `but` for the one that is meant.
+def loops_on(backing: BackingExtent, but: str) -> Iterator[tuple[str, LoopStatus]]:
+    """The loop devices that stand on any byte of `backing`, `but` for the one that is meant.
     Raises `Unavailable` where the kernel cannot be asked."""
     if not any(_listed(_BLOCK)):
         raise _blind(str(_BLOCK))
     for folder in _BLOCK.glob("loop*/loop"):
         device = f"/dev/{folder.parent.name}"
         loop = _status(folder.parent) if device != but else None
-        if loop is not None and _below(loop).overlaps(ground):
+        if loop is not None and _below(loop).overlaps(backing):
             yield device, loop
 
 
-def _file(device: int, inode: int, extent: Extent) -> Ground:
-    return Ground(f"file {os.major(device)}:{os.minor(device)}:{inode}", extent)
+def _file(device: int, inode: int, extent: Extent) -> BackingExtent:
+    return BackingExtent(f"file {os.major(device)}:{os.minor(device)}:{inode}", extent)
 
 
-def _block(rdev: int) -> Ground:
+def _block(rdev: int) -> BackingExtent:
     folder = _DEVICES / f"{os.major(rdev)}:{os.minor(rdev)}"
     if not folder.exists():
         raise _blind(str(folder))
@@ -84,9 +84,9 @@ def _block(rdev: int) -> Ground:
     return disk(identity_of(folder) or f"{os.major(rdev)}:{os.minor(rdev)}")
 
 
-def disk(name: str, size: int = _ENDLESS) -> Ground:
+def disk(name: str, size: int = _ENDLESS) -> BackingExtent:
     """A whole disk, by its identity."""
-    return Ground(f"disk {name}", Extent(0, size))
+    return BackingExtent(f"disk {name}", Extent(0, size))
 
 
 def _status(folder: Path) -> LoopStatus | None:
@@ -113,16 +113,16 @@ def _blind(path: str) -> Unavailable:
     )
 
 
-def _below(loop: LoopStatus) -> Ground:
+def _below(loop: LoopStatus) -> BackingExtent:
     extent = loop.extent if loop.extent.size else Extent(loop.extent.start, _ENDLESS)
     if loop.block_device:
         return _within(_block(loop.block_device), extent)
     return _file(loop.file_device, loop.file_inode, extent)
 
 
-def _within(outer: Ground, inner: Extent) -> Ground:
+def _within(outer: BackingExtent, inner: Extent) -> BackingExtent:
     size = min(inner.size, max(0, outer.extent.size - inner.start))
-    return Ground(outer.storage, Extent(outer.extent.start + inner.start, size))
+    return BackingExtent(outer.storage, Extent(outer.extent.start + inner.start, size))
 
 
 def _number(path: Path) -> int:

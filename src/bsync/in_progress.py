@@ -7,7 +7,7 @@ first sector is written beforehand, and says that it is ours and nothing is lost
 
 mke2fs erases the first two sectors unless a BSD disk label is there, which it knows by the
 magic number at byte 64 of the first (misc/mke2fs.c, `zap_sector`); so that number is part of
-the mark.  blkid does not look for it there, and the rest of a disk label is not.
+the marker.  blkid does not look for it there, and the rest of a disk label is not.
 """
 
 from __future__ import annotations
@@ -20,5 +20,5 @@ SECTOR = (bytes(_MAGIC_AT) + _MAGIC + _MESSAGE).ljust(512, b"\0")
 
 
 def is_begun(sector: bytes) -> bool:
-    """Whether the first sector of a place is the mark of contents that are being made."""
+    """Whether the first sector of a place is the marker of contents that are being made."""
     return sector[: len(SECTOR)] == SECTOR

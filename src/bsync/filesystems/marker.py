@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The mark of an incomplete clone.  Pure.
+"""The marker of an incomplete clone.  Pure.
 
 While a clone is being written, its filesystem carries another UUID, derived from the
 source's, and the label `bsync-incomplete` (just the 16 bytes that a label may have).  So

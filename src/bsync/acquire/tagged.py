@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Processes known by a mark on their command line, and ended without trusting a process id.
+"""Processes known by a tag on their command line, and ended without trusting a process id.
 
 A process id may be another process's by the time it is used.  A descriptor of a process
 (pidfd_open(2)) cannot: it is opened first, then the command line is read, and signals go
@@ -42,13 +42,13 @@ class Process:
         return bool(poll.poll(seconds * 1000))
 
 
-def marked(mark: str) -> Iterator[Process]:
-    """The processes with a word of their command line that ends with `mark`, one at a time."""
+def tagged(tag: str) -> Iterator[Process]:
+    """The processes with a word of their command line that ends with `tag`, one at a time."""
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended meanwhile, or is not ours to see
             descriptor = os.pidfd_open(int(folder.name))
             try:
-                if _bears(folder, f"={mark}"):
+                if _bears(folder, f"={tag}"):
                     yield Process(int(folder.name), descriptor)
             finally:
                 os.close(descriptor)
