@@ -7,29 +7,23 @@ import contextlib
 import os
 import resource
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from bsync.acquire import loop, mount
 from bsync.acquire.loop import Over
 from bsync.blockio.pump import WORKERS
 from bsync.errors import Unavailable
-from bsync.filesystems.kinds import by_blocks, by_files
+from bsync.filesystems.kinds import by_files
 from bsync.layout import Extent
 from bsync.ledger import Ledger
 from bsync.plan.steps import (
-    CompleteBlocks,
     CopyFiles,
     Disarm,
-    GrowExt,
     MakeFilesystem,
-    MakeSwap,
     MarkBlocks,
-    MarkFilesystem,
     Plan,
     SetTable,
-    Step,
     WriteBoot,
-    WriteTable,
 )
 from bsync.run import require, run
 
@@ -38,22 +32,13 @@ _SMALLEST = 1 << 20  # bytes of a loop device that is only tried
 _WITHOUT_LOOP = (Disarm, SetTable, WriteBoot)
 _BLOCKS_MEMORY = 768 << 20  # bytes of address space for the threads that copy by blocks
 
-_PROGRAMS: dict[type[Step], tuple[str, ...]] = {
-    WriteTable: ("sfdisk", "wipefs"),
-    MakeFilesystem: ("wipefs", "blkdiscard"),
-    GrowExt: ("e2fsck", "resize2fs"),
-    CopyFiles: ("rsync", "mount", "umount", "sync"),
-    MakeSwap: ("mkswap", "wipefs"),
-    MarkBlocks: ("wipefs", "blkdiscard"),
-}
-
 
 def preflight(plan: Plan, ledger: Ledger) -> None:
     """Let the tools and the kernel say beforehand whether they can make and mount each filesystem.
 
     Raises `Unavailable`.
     """
-    require({program for step in plan.steps for program in _programs(step)})
+    require({program for step in plan.steps for program in step.programs})
     if any(isinstance(step, MarkBlocks) for step in plan.steps):
         _check_address_space()
         _try_threads()
@@ -126,14 +111,3 @@ def _sparse_file(size: int) -> Iterator[tuple[int, str]]:
         yield descriptor, f"/proc/{os.getpid()}/fd/{descriptor}"
     finally:
         os.close(descriptor)
-
-
-def _programs(step: Step) -> set[str]:
-    """What has to be installed for a step."""
-    own: Sequence[str] = ()
-    match step:
-        case MakeFilesystem() | MarkFilesystem():
-            own = by_files(step.source).PROGRAMS
-        case CompleteBlocks(grow=blocks) if blocks:
-            own = by_blocks(step.source).GROWN_BY
-    return {*_PROGRAMS.get(type(step), ()), *own}

@@ -24,17 +24,9 @@ from bsync.plan import overwriting
 from bsync.plan.contents import Steps, content_steps
 from bsync.plan.notes import disk_notes
 from bsync.plan.steps import (
-    CompleteBlocks,
-    CompleteFilesystem,
     CopyBlocks,
     CopyFiles,
-    CopyRaw,
     Disarm,
-    GrowExt,
-    MakeFilesystem,
-    MakeSwap,
-    MarkBlocks,
-    MarkFilesystem,
     Options,
     Place,
     Plan,
@@ -45,16 +37,6 @@ from bsync.plan.steps import (
 )
 from bsync.plan.tables import Decision, check_boot, decide, present
 from bsync.units import both_sizes, count_text, size_text
-
-_BEFORE: tuple[tuple[type, ...], ...] = (
-    (WriteTable, SetTable),
-    (Disarm,),
-    (MakeFilesystem, MarkFilesystem, MarkBlocks, MakeSwap),
-    (GrowExt,),
-)
-_AFTER: tuple[tuple[type, ...], ...] = (
-    (CompleteFilesystem, CompleteBlocks), (WriteBoot,),
-)  # fmt: skip
 
 
 @dataclass
@@ -82,7 +64,7 @@ def make_plan(source: Side, destination: Side, options: Options) -> Plan:
         case Volume(content=content):
             _plan_bare(draft, source, destination, content, options)
     _check_sectors(draft.steps, source.layout, destination.layout)
-    ordered = sorted(draft.steps, key=_phase)
+    ordered = sorted(draft.steps, key=lambda step: step.phase)
     draft.notes += _room_note(destination, sum(step.cost for step in ordered))
     return Plan(source, destination, tuple(ordered), tuple(draft.destroys), tuple(draft.notes))
 
@@ -125,14 +107,6 @@ def _check_sectors(steps: list[Step], source: Volume, destination: Volume) -> No
                     f"{step.place.name} has blocks of {unit} bytes, and the {role} has sectors "
                     f"of {disk.sector_size}: such a filesystem cannot be mounted there",
                 )
-
-
-def _phase(step: Step) -> int:
-    """Marks first, completion last, copies between: see `steps`."""
-    for index, kinds in enumerate((*_BEFORE, (CopyFiles, CopyBlocks, CopyRaw), *_AFTER)):
-        if isinstance(step, kinds):
-            return index
-    raise TypeError(f"a step without a phase: {step}")
 
 
 def _plan_bare(

@@ -17,15 +17,33 @@
     WriteBoot           the boot code and what stands before the first partition
 
 Everything that can be taken for a finished clone (marker, boot code) is first taken away and
-comes back last, after all partitions are done.
+comes back last, after all partitions are done: a step's `phase` says when it happens, `programs`
+what has to be installed for it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, IntEnum, auto
+from typing import ClassVar
 
+from bsync.filesystems.kinds import by_blocks, by_files
 from bsync.layout import Extent, Filesystem, Side, Swap
+
+
+class Phase(IntEnum):
+    """When a step happens: all of one phase before the first of the next."""
+
+    TABLE = auto()
+    DISARM = auto()
+    PREPARE = auto()
+    GROW = auto()
+    COPY = auto()
+    COMPLETE = auto()
+    BOOT = auto()
+
+
+Programs = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -53,6 +71,8 @@ class Place:
 class Disarm:
     """Replace the boot program, so that the incomplete clone does not boot."""
 
+    phase: ClassVar[Phase] = Phase.DISARM
+    programs: ClassVar[Programs] = ()
     reason: str
     cost: int = 440
 
@@ -61,6 +81,8 @@ class Disarm:
 class WriteTable:
     """Write a table: the `records` as they are, or `script` through sfdisk."""
 
+    phase: ClassVar[Phase] = Phase.TABLE
+    programs: ClassVar[Programs] = ("sfdisk", "wipefs")
     kind: str
     reason: str
     records: tuple[tuple[int, bytes], ...] = ()
@@ -75,6 +97,8 @@ class WriteTable:
 class SetTable:
     """Write those `records` of a table that is kept, from the last to the first."""
 
+    phase: ClassVar[Phase] = Phase.TABLE
+    programs: ClassVar[Programs] = ()
     kind: str
     reason: str
     records: tuple[tuple[int, bytes], ...]
@@ -88,27 +112,39 @@ class SetTable:
 class MakeFilesystem:
     """Make a filesystem like `source`, marked incomplete."""
 
+    phase: ClassVar[Phase] = Phase.PREPARE
     place: Place
     source: Filesystem
     reason: str
     cost: int = 0
+
+    @property
+    def programs(self) -> Programs:
+        return ("wipefs", "blkdiscard", *by_files(self.source).PROGRAMS)
 
 
 @dataclass(frozen=True)
 class MarkFilesystem:
     """Mark the clone that is there as incomplete, after a check if it needs one."""
 
+    phase: ClassVar[Phase] = Phase.PREPARE
     place: Place
     source: Filesystem
     present: Filesystem
     reason: str
     cost: int = 0
 
+    @property
+    def programs(self) -> Programs:
+        return tuple(by_files(self.source).PROGRAMS)
+
 
 @dataclass(frozen=True)
 class GrowExt:
     """Let the clone, marked already, have as many `blocks` as its partition holds."""
 
+    phase: ClassVar[Phase] = Phase.GROW
+    programs: ClassVar[Programs] = ("e2fsck", "resize2fs")
     place: Place
     blocks: int
     size: int  # bytes that these are
@@ -120,6 +156,8 @@ class GrowExt:
 class CopyFiles:
     """Make the files of one filesystem those of the other.  `cost` is the most it may be."""
 
+    phase: ClassVar[Phase] = Phase.COPY
+    programs: ClassVar[Programs] = ("rsync", "mount", "umount", "sync")
     place: Place
     source: Filesystem
     fresh: bool
@@ -134,6 +172,8 @@ class CopyFiles:
 class CompleteFilesystem:
     """Give the finished clone the source's UUID, label and tuning."""
 
+    phase: ClassVar[Phase] = Phase.COMPLETE
+    programs: ClassVar[Programs] = ()
     place: Place
     source: Filesystem
     reason: str
@@ -144,6 +184,8 @@ class CompleteFilesystem:
 class MakeSwap:
     """Make a swap area with the source's UUID and label."""
 
+    phase: ClassVar[Phase] = Phase.PREPARE
+    programs: ClassVar[Programs] = ("mkswap", "wipefs")
     place: Place
     source: Swap
     reason: str
@@ -158,6 +200,7 @@ class CopyRaw:
     end too.
     """
 
+    phase: ClassVar[Phase] = Phase.COPY
     place: Place
     what: str
     reason: str
@@ -165,12 +208,18 @@ class CopyRaw:
     fresh: bool = False
     engine: str = "raw"
 
+    @property
+    def programs(self) -> Programs:
+        return ("wipefs",) if self.fresh else ()
+
 
 @dataclass(frozen=True)
 class WriteBoot:
     """Write the boot code (446 bytes at 0) and what differs in the ranges of the `gap`, which are
     the same on both sides."""
 
+    phase: ClassVar[Phase] = Phase.BOOT
+    programs: ClassVar[Programs] = ()
     boot_code: bytes
     gap: tuple[Extent, ...]
     reason: str
@@ -194,6 +243,8 @@ class Way(Enum):
 class MarkBlocks:
     """Find what differs, and say that the destination is being written unless nothing does."""
 
+    phase: ClassVar[Phase] = Phase.PREPARE
+    programs: ClassVar[Programs] = ("wipefs", "blkdiscard")
     place: Place
     source: Filesystem
     way: Way
@@ -206,6 +257,8 @@ class MarkBlocks:
 class CopyBlocks:
     """Make the blocks of one filesystem those of the other.  `cost` is the most it may be."""
 
+    phase: ClassVar[Phase] = Phase.COPY
+    programs: ClassVar[Programs] = ()
     place: Place
     source: Filesystem
     way: Way
@@ -223,11 +276,16 @@ class CompleteBlocks:
     """Write the superblock of the finished clone, once it has as many blocks as `grow` says;
     0: it stays as large as its source."""
 
+    phase: ClassVar[Phase] = Phase.COMPLETE
     place: Place
     source: Filesystem
     grow: int
     reason: str
     cost: int = 0
+
+    @property
+    def programs(self) -> Programs:
+        return tuple(by_blocks(self.source).GROWN_BY) if self.grow else ()
 
 
 Making = MakeFilesystem | MarkFilesystem | MarkBlocks | MakeSwap | GrowExt
