@@ -1,59 +1,102 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# bsync: `make demo` shows it, `make test` tests it; both install what they need.
+# bsync: `make` shows the targets.
 
 # The system's own Python, so that its venv module comes from the package in packages.txt.
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
+PREFIX ?= /usr/local
+DESTDIR ?=
 BIN := .venv/bin
+SHARE := $(PREFIX)/share
 # So many tests run beside each other, in processes that take the next one each as they are free.
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup
 
-.PHONY: install compiled demo test test-unit test-host test-boot test-vm bench docs clean
+.PHONY: help install uninstall develop compiled demo test test-unit test-host test-boot test-vm \
+	bench docs clean
 
-install: .venv/installed compiled docs
+help:
+	@echo 'make demo       show bsync on two image files (installs what it needs; root)'
+	@echo 'make install    install it below PREFIX ($(PREFIX)) and DESTDIR, downloading nothing'
+	@echo 'make uninstall  remove that again'
+	@echo 'make develop    a developer'"'"'s environment in .venv'
+	@echo 'make test       all tests (root); also test-unit, test-host, test-boot, test-vm'
+	@echo 'make bench      measure it beside other tools, into docs/benchmarks.md'
+	@echo 'make clean      remove what these have made in this folder'
 
-.venv/installed: pyproject.toml packages.txt tools/install-packages
+# Where the system's Python finds its packages differs by distribution, so bsync has a folder of its
+# own.  A package compiles by itself what it installs.
+install:
+	@$(PYTHON) -c 'import click, numpy, rich' || { echo 'make install needs click, numpy and' \
+		'rich for $(PYTHON): on Debian, python3-click, python3-numpy and python3-rich'; exit 1; }
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(SHARE)/bsync $(DESTDIR)$(SHARE)/doc/bsync/docs
+	cd src && find bsync -name '*.py' -exec install -D -m 644 {} $(DESTDIR)$(SHARE)/bsync/{} \;
+	printf '%s\n' '#!$(PYTHON) -I' 'import sys' 'sys.path.insert(0, "$(SHARE)/bsync")' \
+		'from bsync.__main__ import main' 'main()' > $(DESTDIR)$(PREFIX)/bin/bsync
+	chmod 755 $(DESTDIR)$(PREFIX)/bin/bsync
+	PYTHONPATH=src $(PYTHON) -B tools/make_docs.py $(DESTDIR)$(SHARE)
+	install -m 644 CHANGELOG.md COPYING README.md SECURITY.md $(DESTDIR)$(SHARE)/doc/bsync
+	install -m 644 docs/*.* $(DESTDIR)$(SHARE)/doc/bsync/docs
+	$(if $(DESTDIR),,$(PYTHON) -m compileall -q $(SHARE)/bsync)
+
+uninstall:
+	rm -rf $(DESTDIR)$(SHARE)/bsync $(DESTDIR)$(SHARE)/doc/bsync
+	rm -f $(DESTDIR)$(PREFIX)/bin/bsync $(DESTDIR)$(SHARE)/man/man8/bsync.8 \
+		$(DESTDIR)$(SHARE)/bash-completion/completions/bsync \
+		$(DESTDIR)$(SHARE)/zsh/site-functions/_bsync \
+		$(DESTDIR)$(SHARE)/fish/vendor_completions.d/bsync.fish
+
+develop: .venv/developer compiled docs
+
+# What bsync itself needs.
+.venv/user: pyproject.toml setup.py packages.txt tools/install-packages
 	tools/install-packages run install
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+# What its tests need.
+.venv/developer: .venv/user
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@
 
 # What pip does by itself, but not for an editable installation: else, where Python may not write
 # beside the sources, every command would compile them anew (0.15 s).
-compiled: .venv/installed
+compiled: .venv/user
 	$(BIN)/python -m compileall -q src
 
 # Man page and shell completions, made from the declaration of the options, put where
 # `man` and the shells find them in this environment.
-docs: .venv/installed
+docs: .venv/user
 	$(BIN)/python tools/make_docs.py .venv/share
 
-demo: install
+# Nothing stays outside this folder, not even what pip downloads.
+demo: export PIP_NO_CACHE_DIR = 1
+demo: .venv/user compiled docs
 	demo/demo.sh
 
-test: install
+test: develop
 	tools/install-packages test iscsi-user reiserfs
 	$(PYTEST)
 
-test-unit: install
+test-unit: develop
 	tools/install-packages test iscsi-user reiserfs
 	$(PYTEST) tests/unit tests/plans
 
-test-host: install
+test-host: develop
 	tools/install-packages test iscsi-user reiserfs
 	$(PYTEST) tests/host tests/fuzz
 
-test-boot: install
+test-boot: develop
 	tools/install-packages test iscsi-user reiserfs
 	$(PYTEST) tests/boot
 
 # `make test-vm TEST=thin` runs alone what has that in its name.
-test-vm: install
+test-vm: develop
 	tools/install-packages test iscsi-user reiserfs
 	BSYNC_VM_TEST='$(TEST)' $(PYTEST) $(if $(TEST),-k test_in_a_guest) tests/vm
 
 # `make bench BENCH='--parts iscsi --rounds 1'` measures a part of it; see bench/run.py --help.
-bench: install
+bench: develop
 	tools/install-packages bench iscsi-user
 	$(BIN)/python bench/run.py --output docs/benchmarks.md $(BENCH)
 

@@ -3,7 +3,8 @@
 
     python tools/make_docs.py FOLDER
 
-writes FOLDER/man/man8/bsync.8 and the completions where bash, zsh and fish look for them.
+writes FOLDER/man/man8/bsync.8 and the completions where bash, zsh and fish look for them: FOLDER
+is the share of a prefix.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _COMPLETIONS = {
     "zsh": "zsh/site-functions/_bsync",
     "fish": "fish/vendor_completions.d/bsync.fish",
 }
+
+_DOCUMENTS = ("CHANGELOG.md", "COPYING", "README.md", "SECURITY.md")
 
 _LOCATORS = """\
 .SH DEVICES
@@ -212,6 +215,23 @@ def main(folder: Path) -> None:
         target = folder / place
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text.rstrip() + "\n")
+
+
+def installed(root: Path, made: Path) -> dict[Path, list[Path]]:
+    """What belongs below a prefix, by folder: what `main` wrote to `made`, and documentation.
+
+    Both are as seen from `root`, the repository.
+    """
+    share = Path("share")
+    wanted: dict[Path, list[Path]] = {
+        share / "doc/bsync": [Path(name) for name in _DOCUMENTS],
+        share / "doc/bsync/docs": [path.relative_to(root) for path in root.glob("docs/*.*")],
+    }
+    for path in (root / made).rglob("*"):
+        if path.is_file():
+            place = path.relative_to(root / made)
+            wanted.setdefault(share / place.parent, []).append(made / place)
+    return wanted
 
 
 if __name__ == "__main__":

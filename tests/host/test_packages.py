@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is handed to others: the source distribution, the wheel made of it, `make install`."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MADE = (  # below a prefix
+    "share/man/man8/bsync.8",
+    "share/bash-completion/completions/bsync",
+    "share/zsh/site-functions/_bsync",
+    "share/fish/vendor_completions.d/bsync.fish",
+    "share/doc/bsync/README.md",
+    "share/doc/bsync/CHANGELOG.md",
+    "share/doc/bsync/COPYING",
+    "share/doc/bsync/docs/ARCHITECTURE.md",
+)
+
+
+def done(*command: str | Path, **environment: str) -> str:
+    """What `command` says; it has to succeed."""
+    told = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    result = subprocess.run(
+        list(map(str, command)), env=told | environment, cwd="/", capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, f"{command}:\n{result.stdout}{result.stderr}"
+    return result.stdout
+
+
+def own_files() -> list[str]:
+    listed = done("git", "-c", f"safe.directory={ROOT}", "-C", ROOT, "ls-files", "-z").split("\0")
+    return [name for name in listed if name and (ROOT / name).is_file()]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, unpacked; it has whatever the repository has."""
+    folder = tmp_path_factory.mktemp("sdist")
+    for name in own_files():
+        copy = folder / "checkout" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copy)
+    build = "import os, sys; os.chdir(sys.argv[1]); import setuptools.build_meta as build; "
+    done(sys.executable, "-c", build + "build.build_sdist('..')", folder / "checkout")
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as sources:
+        sources.extractall(folder / "unpacked")
+    (unpacked,) = (folder / "unpacked").iterdir()
+    there = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*")}
+    assert {name for name in own_files() if not name.startswith(".git")} - there == set()
+    return unpacked
+
+
+def test_a_wheel_of_the_sources_works_by_itself(tree: Path, tmp_path: Path) -> None:
+    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    done(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, tree)
+    (wheel,) = tmp_path.glob("*.whl")
+    name = "-".join(wheel.name.split("-")[:2])
+    metadata = zipfile.ZipFile(wheel).read(f"{name}.dist-info/METADATA")
+    assert re.search(rb"^License(-Expression)?: GPL-2.0-only$", metadata, re.MULTILINE)
+
+    done(sys.executable, "-m", "venv", "--without-pip", tmp_path / "clean")
+    python = tmp_path / "clean/bin/python"
+    done(*pip, "--python", python, "install", "--no-deps", wheel)
+    site = done(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+    # What it depends on, from here instead of from the registry; bsync's own, not from here.
+    Path(site, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    where = done(python, "-c", "import bsync; print(bsync.__file__)")
+    assert where.startswith(str(tmp_path))
+    assert done(tmp_path / "clean/bin/bsync", "--version").startswith("bsync ")
+    for name in MADE:
+        assert (tmp_path / "clean" / name).stat().st_size > 100, name
+
+
+def test_make_install_is_what_a_packager_expects(tree: Path, tmp_path: Path) -> None:
+    """All below DESTDIR, named as below PREFIX, owned and removed again; nothing is downloaded."""
+    make = ("make", "--silent", "-C", tree, f"PYTHON={sys.executable}")
+    before = {path for path in tree.rglob("*") if "__pycache__" not in path.parts}
+    done(*make, "install", f"DESTDIR={tmp_path}/root", "PREFIX=/opt/b", http_proxy="http://[::1]:9")
+    assert {path for path in tree.rglob("*") if "__pycache__" not in path.parts} == before
+    prefix = tmp_path / "root/opt/b"
+    assert [path.name for path in (tmp_path / "root").iterdir()] == ["opt"]
+    for name in MADE:
+        assert (prefix / name).stat().st_mode & 0o777 == 0o644, name
+    launcher = prefix / "bin/bsync"
+    assert str(tmp_path) not in launcher.read_text()
+    done(*make, "uninstall", f"DESTDIR={tmp_path}/root", "PREFIX=/opt/b")
+    assert [path for path in prefix.rglob("*") if path.is_file()] == []
+
+    done(*make, "install", f"PREFIX={tmp_path}/here")
+    assert done(tmp_path / "here/bin/bsync", "--version").startswith("bsync ")
+
+
+def test_make_alone_shows_the_targets_and_makes_nothing(tree: Path) -> None:
+    before = set(tree.rglob("*"))
+    shown = done("make", "-C", tree)
+    for target in ("demo", "install", "develop", "test"):
+        assert f"make {target} " in shown
+    assert set(tree.rglob("*")) == before
