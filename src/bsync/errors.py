@@ -205,15 +205,16 @@ class Stopped(BaseException):
         super().__init__(number)
         self.number = signal.Signals(number)
         self.hint = ""
+        self._left = False
 
     def left_something(self) -> None:
         """Say that not everything could be released."""
-        self.hint = LEFT
+        self.hint, self._left = joined(self.hint, LEFT), True
 
     @property
     def message(self) -> str:
         """One line for people."""
-        return MEANING[self.status].partition(";" if self.hint else "\n")[0]
+        return MEANING[self.status].partition(";" if self._left else "\n")[0]
 
     @property
     def status(self) -> Status:

@@ -52,6 +52,27 @@ class Noticed:
 
 
 @dataclass(frozen=True)
+class Comparing:
+    """What a verification is about to compare: titles, and the bytes of each, at most."""
+
+    parts: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Differed:
+    """A difference that a verification found: at a `place` ("partition 1"; empty: outside of all),
+    in the file at `path` there, if it is one's."""
+
+    place: str
+    what: str
+    path: str = ""
+
+    @property
+    def text(self) -> str:
+        return ": ".join(filter(None, (self.place, f"{self.path} {self.what}".strip())))
+
+
+@dataclass(frozen=True)
 class Finished:
     """The run is over and the destination is what the plan promised."""
 
@@ -61,5 +82,5 @@ class Finished:
     deleted: int = 0
 
 
-Event = Planned | StepStarted | StepAdvanced | StepEnded | Noticed | Finished
+Event = Planned | Comparing | StepStarted | StepAdvanced | StepEnded | Noticed | Differed | Finished
 Emit = Callable[[Event], None]

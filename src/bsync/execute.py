@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 from bsync.acquire.block import Device
 from bsync.acquire.tree import NEVER, mounted_tree
 from bsync.engines import copiers
 from bsync.engines.rsync import Transfer
-from bsync.errors import CopyFailed, nothing_written, writing
+from bsync.errors import CopyFailed, Stopped, joined, nothing_written, writing
 from bsync.events import Emit, Noticed, StepAdvanced, StepEnded, StepStarted
 from bsync.execution import by_blocks, by_files, disk
 from bsync.execution.context import Advance, Context, Stub, said
@@ -57,7 +58,8 @@ def execute(
                     emit(Noticed(f"{text} ..."))
                 _prepare(step, plan, context, stack, emit)
         destination.publish()
-        return _all_steps(plan, context, emit)
+        with _completable(context):
+            return _all_steps(plan, context, emit)
 
 
 def _prepare(
@@ -105,6 +107,17 @@ def _all_steps(plan: Plan, context: Context, emit: Emit) -> Transfer:
     return total
 
 
+@contextlib.contextmanager
+def _completable(context: Context) -> Iterator[None]:
+    """Whoever interrupts a run hears what completes the clone, if one was begun that stays."""
+    try:
+        yield
+    except Stopped as stopped:
+        if context.stub.begun and not context.destination.disposable:
+            stopped.hint = joined(_COMPLETABLE, stopped.hint)
+        raise
+
+
 def _advancer(emit: Emit, index: int) -> Advance:
     return lambda done: emit(StepAdvanced(index, done))
 
@@ -118,8 +131,10 @@ def _carry_out(step: Step, context: Context, advance: Advance) -> tuple[Transfer
         case WriteBoot():
             return Transfer(), disk.write_boot(step, context)
         case WriteTable():
+            context.stub.begun = True
             disk.write_table(step, context)
         case SetTable():
+            context.stub.begun = True
             disk.write_records(step.records, context.destination)
         case MarkBlocks() | CopyBlocks() | CompleteBlocks():
             return _by_blocks(step, context, advance)

@@ -101,16 +101,13 @@ def check(request: Request, emit: Emit) -> None:
         destination = survey(devices[1], source.layout)
         differences = verify.promised(source, destination)
         for difference in differences:
-            emit(Noticed(difference))
-        for difference in verify.contents(
-            source, destination, devices, ledger, trees=request.trees
-        ):
-            differences.append(difference)
-            emit(Noticed(difference))
+            emit(difference)
+        count = len(differences)
+        count += verify.contents(source, destination, devices, ledger, emit, trees=request.trees)
         devices[0].guard.check()
-        if differences:
-            count = count_text(len(differences), "difference")
-            raise Different(f"not a clone: {count}", f"{_command(request)} removes them")
+        if count:
+            found = count_text(count, "difference")
+            raise Different(f"not a clone: {found}", f"{_command(request)} removes them")
     emit(Finished("identical: table, boot code, filesystems, every file"))
 
 
@@ -262,7 +259,9 @@ def _check(plan: Plan, destination: Device) -> None:
     with writing():
         differences = verify.promised(plan.source, survey(destination, plan.source.layout))
     if differences:
-        raise CopyFailed(f"the result is not what was planned: {'; '.join(differences)}")
+        raise CopyFailed(
+            f"the result is not what was planned: {'; '.join(one.text for one in differences)}"
+        )
 
 
 def _finished(done: Transfer) -> Finished:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from bsync.deferred import listening
 from bsync.errors import BsyncError, Stopped, machine_troubles
 from bsync.events import (
+    Comparing,
+    Differed,
     Event,
     Finished,
     Noticed,
@@ -26,15 +30,12 @@ from bsync.events import (
     StepStarted,
 )
 from bsync.explain import plan_data, plan_text, title
-from bsync.plan.steps import Copying, Plan
+from bsync.plan.steps import Copying
 from bsync.say import say, say_error
-from bsync.units import printable, size_text
+from bsync.screen.painter import Painter
+from bsync.screen.progress import Progress
+from bsync.trace import ALL, COMMANDS
 
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
-_BAR = 16  # columns of a bar
-_FIGURES = _BAR + 39  # … and of the widest bytes, rate and time left beside it
 _SILENCE = 10.0  # seconds without a plain line after which progress gets one
 
 
@@ -49,32 +50,67 @@ class Reporter(Protocol):
 
 
 class PlainReporter:
-    """Plain lines: for logs, cron and pipes."""
+    """Plain lines: for logs, cron, pipes and terminals that can do no more."""
 
     def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._spoke = self._started
-        self._total = 0
+        self._started = self._spoke = time.monotonic()
+        self._progress = Progress(self._started)
+        self._differences = 0
 
     def emit(self, event: Event) -> None:
+        """Count, and say what is to be said."""
+        self._follow(event)
+        self._show(event)
+
+    def _follow(self, event: Event) -> None:
+        """Keep account of how far the run is."""
+        now = time.monotonic()
         match event:
             case Planned(plan=plan):
-                self._say(*plan_text(plan).split("\n"), "")
-            case StepStarted(title=text, total=total):
-                self._total = total
+                for index, step in enumerate(plan.steps):
+                    if isinstance(step, Copying):
+                        self._progress.expect(index, title(step), step.cost)
+            case Comparing(parts=parts):
+                for index, (text, total) in enumerate(parts):
+                    self._progress.expect(index, text, total)
+            case StepStarted(index=index, title=text):
+                self._progress.start(index, text, now)
+            case StepAdvanced(index=index, done=done):
+                self._progress.advance(index, done, now)
+            case StepEnded(index=index):
+                self._progress.end(index)
+
+    def _show(self, event: Event) -> None:
+        match event:
+            case StepStarted(title=text):
                 self._say(f"{text} ...")
-            case StepAdvanced(done=done):
-                if time.monotonic() - self._spoke > _SILENCE:
-                    self._say(f"  {size_text(done)} of {size_text(self._total)}")
+            case StepAdvanced():
+                now = time.monotonic()
+                if now - self._spoke > _SILENCE:
+                    self._say(f"  {', '.join(self._progress.figures(now))}")
             case StepEnded(said=said):
                 if said != "done":
                     self._say(f"  {said}")
+            case _:
+                self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        """What is said on every screen."""
+        match event:
+            case Planned(plan=plan):
+                self._say(*plan_text(plan).split("\n"), "")
             case Noticed(text=text):
                 self._say(text)
+            case Differed(text=text):
+                self._differences += 1
+                if self._differences <= _screenful():
+                    self._say(text)
             case Finished(text=text):
                 self._say(f"done: {text}, {time.monotonic() - self._started:.1f} s")
 
     def failed(self, error: BsyncError | Stopped) -> None:
+        if (more := self._differences - _screenful()) > 0:
+            self._say(f"... and {more:,} more (--json tells all)")
         if isinstance(error, BsyncError):
             say_error(error)
 
@@ -86,6 +122,11 @@ class PlainReporter:
         say(*lines)
 
 
+def _screenful() -> int:
+    """Lines of differences that leave room on a screen for what is to be done about them."""
+    return max(shutil.get_terminal_size().lines - 4, 4)
+
+
 class QuietReporter(PlainReporter):
     """Errors only."""
 
@@ -94,94 +135,47 @@ class QuietReporter(PlainReporter):
 
 
 class TerminalReporter(PlainReporter):
-    """The plan as text, then a line that moves for each partition to be copied."""
+    """Lines as well, but of steps only what they came to: what is going on moves below them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._progress: Progress | None = None
-        self._tasks: dict[int, TaskID] = {}
-        self._plan: Plan | None = None
+        self._painter: Painter | None = None
+        self._title = ""
 
-    def emit(self, event: Event) -> None:
+    def _show(self, event: Event) -> None:
         match event:
-            case Planned(plan=plan):
-                self._plan = plan
-                super().emit(event)
-            case StepStarted(index=index, title=text):
-                self._show()
-                self._begin(index, text)
-            case StepAdvanced(index=index, done=done) if self._progress and index in self._tasks:
-                self._progress.update(self._tasks[index], completed=done)
-            case StepEnded(index=index, said=said) if self._progress and index in self._tasks:
-                self._end(index, said)
-            case StepEnded() | StepAdvanced():
+            case StepStarted(title=text):
+                self._title = text
+                self._painter = self._painter or Painter(sys.stderr, self._picture)
+                self._painter.paint()
+            case StepAdvanced():
+                pass  # it is seen soon enough
+            case StepEnded(said=said):
+                self._say(self._title if said == "done" else f"{self._title}: {said}")
+            case Comparing():
                 pass
-            case _:
+            case Finished():
                 self.close()
-                super().emit(event)
+                self._tell(event)
+            case _:
+                self._tell(event)
 
     def failed(self, error: BsyncError | Stopped) -> None:
         self.close()
         super().failed(error)
 
     def close(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        if self._painter is not None:
+            self._painter.close()
+            self._painter = None
 
-    def _show(self) -> None:
-        """All that is to be copied, in view from the first step on."""
-        if self._progress is not None or self._plan is None:
-            return
-        self._progress = _progress()
-        for index, step in enumerate(self._plan.steps):
-            if isinstance(step, Copying):
-                self._tasks[index] = self._progress.add_task(
-                    _short(printable(title(step)), self._progress.console.width - _FIGURES),
-                    total=step.cost, start=False,
-                )  # fmt: skip
-        self._progress.start()
+    def _say(self, *lines: str) -> None:
+        with self._painter.above() if self._painter else contextlib.nullcontext():
+            super()._say(*lines)
 
-    def _begin(self, index: int, text: str) -> None:
-        assert self._progress is not None
-        self._progress.console.print(f"{printable(text)} ...", markup=False, highlight=False)
-        if index in self._tasks:
-            self._progress.start_task(self._tasks[index])
-
-    def _end(self, index: int, said: str) -> None:
-        assert self._progress is not None
-        task = self._tasks[index]
-        total = self._progress.tasks[task].total
-        self._progress.update(task, completed=total)
-        self._progress.stop_task(task)
-        self._progress.console.print(f"  {printable(said)}", markup=False, highlight=False)
-
-
-def _short(text: str, width: int) -> str:
-    width = max(width, 20)
-    return text if len(text) <= width else f"{text[: width - 1]}…"
-
-
-def _progress() -> Progress:
-    """Bytes, rate and time left of every copy."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=_BAR),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
+    def _picture(self, width: int, height: int) -> list[str]:
+        plain = "utf" not in (sys.stderr.encoding or "").lower()
+        return self._progress.lines(time.monotonic(), width, height, "#-" if plain else "█░")
 
 
 class JsonReporter:
@@ -213,8 +207,13 @@ def _name(event: Event) -> str:
     return words.removeprefix("-")
 
 
-def _on_a_terminal() -> bool:
-    """A stream that was closed before the start is None."""
+def _can_move() -> bool:
+    """Whether both streams are a terminal whose cursor moves, and nobody else writes there; a
+    stream that was closed before the start is None."""
+    if os.environ.get("TERM", "dumb") == "dumb":
+        return False
+    if os.environ.get(ALL) or os.environ.get(COMMANDS):
+        return False
     return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
 
 
@@ -223,7 +222,7 @@ def _reporter(as_json: bool, quiet: bool) -> Reporter:
         return JsonReporter()
     if quiet:
         return QuietReporter()
-    return TerminalReporter() if _on_a_terminal() else PlainReporter()
+    return TerminalReporter() if _can_move() else PlainReporter()
 
 
 @contextlib.contextmanager

@@ -7,14 +7,17 @@ everything, for `bsync verify`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from bsync.acquire.block import Device
 from bsync.acquire.span import Span
 from bsync.acquire.tree import loop_over, mounted_tree
 from bsync.engines import copiers, files, raw
+from bsync.engines.rsync import Difference
 from bsync.errors import CopyFailed
+from bsync.events import Comparing, Differed, Emit, StepAdvanced, StepEnded, StepStarted
 from bsync.filesystems import marker
 from bsync.filesystems.kinds import by_files, kind_of
 from bsync.layout import (
@@ -30,41 +33,58 @@ from bsync.ledger import Ledger
 from bsync.plan.kept import unlike
 from bsync.plan.steps import Place
 from bsync.run import run
+from bsync.units import count_text
 
 Pair = tuple[Place, Content, Content]
 Spans = tuple[Span, Span]  # the source, and its place on the destination
 
 
-def promised(source: Side, destination: Side) -> list[str]:
+def promised(source: Side, destination: Side) -> list[Differed]:
     """What is wrong with the destination, as far as two surveys show it; empty if nothing."""
-    found = list(_structure(source.layout, destination.layout))
+    found = [Differed("", what) for what in _structure(source.layout, destination.layout)]
     for place, here, there in pairs(source, destination):
-        found += [f"{place.name}: {what}" for what in _content(here, there)]
+        found += [Differed(place.name, what) for what in _content(here, there)]
     return found
 
 
 def contents(
-    source: Side, destination: Side, devices: tuple[Device, Device], ledger: Ledger, *, trees: bool
-) -> Iterator[str]:
-    """Every difference in what the partitions hold, one line each.
+    source: Side, destination: Side, devices: tuple[Device, Device], ledger: Ledger, emit: Emit,
+    *, trees: bool,
+) -> int:  # fmt: skip
+    """Compare what the partitions hold, and tell of every difference.  Returns how many.
 
     Clones by blocks with the same blocks are the same, unless `trees` are to be compared.
     """
-    for place, here, there in pairs(source, destination):
-        if isinstance(here, Swap) or (isinstance(there, Filesystem) and marker.is_marked(there)):
-            continue  # `promised` has said all that there is to say
+    compared = [
+        (place, here, there)
+        for place, here, there in pairs(source, destination)
+        # of others, `promised` has said all that there is to say
+        if not (
+            isinstance(here, Swap) or (isinstance(there, Filesystem) and marker.is_marked(there))
+        )
+    ]
+    parts = tuple((f"{place.name}: compare", _size(place, here)) for place, here, _ in compared)
+    emit(Comparing(parts))
+    count = 0
+    for index, (place, here, there) in enumerate(compared):
+        emit(StepStarted(index, *parts[index]))
         spans = (Span(devices[0], place.source), Span(devices[1], place.destination))
-        if isinstance(here, Filesystem) and isinstance(there, Filesystem):
-            alike = None if trees else copiers.same_blocks(place, here, there, spans)
-            if alike is False and kind_of(here).mapped is not None:
-                found = ["its blocks in use differ"]
-            else:
-                found = [] if alike else _filesystems(here, there, spans, ledger)
-            if alike is False and not found:
-                found = ["its files are the same, but not all of its blocks (metadata)"]
-        else:
-            found = _bytes(spans)
-        yield from (f"{place.name}: {what}" for what in found)
+        comparison = _Comparison(place, here, there, spans, ledger, _advancer(emit, index))
+        found = comparison.differences(trees=trees)
+        for path, what in found:
+            emit(Differed(place.name, what, path))
+        emit(StepEnded(index, count_text(len(found), "difference") if found else "identical"))
+        count += len(found)
+    return count
+
+
+def _size(place: Place, here: Content) -> int:
+    """The bytes to be compared, at most."""
+    return here.used if isinstance(here, Filesystem) else place.source.size
+
+
+def _advancer(emit: Emit, index: int) -> Callable[[int], None]:
+    return lambda done: emit(StepAdvanced(index, done))
 
 
 def pairs(source: Side, destination: Side) -> Iterator[Pair]:
@@ -147,38 +167,60 @@ def _is_raw_copy(here: Filesystem, there: Filesystem) -> bool:
     return unreadable and here.superblock == there.superblock
 
 
-def _filesystems(here: Filesystem, there: Filesystem, spans: Spans, ledger: Ledger) -> list[str]:
-    if _is_raw_copy(here, there):
-        return _bytes(spans)
-    if not (here.clean and there.clean):
-        return []
-    return _trees(here, there, spans, ledger)
+@dataclass(frozen=True)
+class _Comparison:
+    """One of the source's contents, and what stands in its place.  The differences of the whole
+    have no path."""
 
+    place: Place
+    here: Content
+    there: Content
+    spans: Spans
+    ledger: Ledger
+    advance: Callable[[int], None]
 
-def _trees(here: Filesystem, there: Filesystem, spans: Spans, ledger: Ledger) -> list[str]:
-    if damage := _damage(there, spans[1], ledger):
-        return damage  # it may not even be mounted
-    with ExitStack() as stack:
-        source, destination = (
-            stack.enter_context(mounted_tree(ledger, span, content, writable=False))
-            for span, content in zip(spans, (here, there), strict=True)
-        )
-        return files.differences(source, destination)
+    def differences(self, *, trees: bool) -> list[Difference]:
+        here, there = self.here, self.there
+        if not (isinstance(here, Filesystem) and isinstance(there, Filesystem)):
+            return self._bytes()
+        alike = None
+        if not trees:
+            alike = copiers.same_blocks(self.place, here, there, self.spans, self.advance)
+        if alike:
+            return []
+        if alike is False and kind_of(here).mapped is not None:
+            return [("", "its blocks in use differ")]
+        found = self._filesystems(here, there)
+        if alike is False and not found:
+            return [("", "its files are the same, but not all of its blocks (metadata)")]
+        return found
 
+    def _filesystems(self, here: Filesystem, there: Filesystem) -> list[Difference]:
+        if _is_raw_copy(here, there):
+            return self._bytes()
+        if not (here.clean and there.clean):
+            return []
+        if damage := self._damage(there):
+            return [("", damage)]  # it may not even be mounted
+        with ExitStack() as stack:
+            source, destination = (
+                stack.enter_context(mounted_tree(self.ledger, span, content, writable=False))
+                for span, content in zip(self.spans, (here, there), strict=True)
+            )
+            return files.differences(source, destination)
 
-def _damage(there: Filesystem, span: Span, ledger: Ledger) -> list[str]:
-    """What its own tool finds wrong with a filesystem that was made by its files."""
-    with loop_over(ledger, span, writable=False) as path:
-        try:
-            if command := by_files(there).checking(path):
-                run(*command)
-        except CopyFailed as error:
-            return [f"its filesystem is damaged: {error.message}"]
-    return []
+    def _damage(self, there: Filesystem) -> str:
+        """What its own tool finds wrong with a filesystem that was made by its files."""
+        with loop_over(self.ledger, self.spans[1], writable=False) as path:
+            try:
+                if command := by_files(there).checking(path):
+                    run(*command)
+            except CopyFailed as error:
+                return f"its filesystem is damaged: {error.message}"
+        return ""
 
-
-def _bytes(spans: Spans) -> list[str]:
-    here, there = spans
-    if there.size < here.size:
-        return ["is smaller than the source's"]
-    return [] if raw.same(here, there) else ["its bytes differ"]
+    def _bytes(self) -> list[Difference]:
+        here, there = self.spans
+        if there.size < here.size:
+            return [("", "is smaller than the source's")]
+        return [] if raw.same(here, there, self.advance) else [("", "its bytes differ")]

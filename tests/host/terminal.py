@@ -23,11 +23,11 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Terminal:
-    """A run of bsync on a pseudo-terminal of 160 columns."""
+    """A run of bsync on a pseudo-terminal."""
 
-    def __init__(self, lab: Lab, *words: str | Path) -> None:
+    def __init__(self, lab: Lab, *words: str | Path, columns: int = 160, lines: int = 40) -> None:
         self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self.child = subprocess.Popen(
             [sys.executable, "-m", "bsync", *lab.engined(words)],
             env={**lab.environment, "TERM": "xterm"}, stdin=slave, stdout=slave, stderr=slave,
@@ -38,9 +38,14 @@ class Terminal:
         self._shown = b""
 
     @property
+    def raw(self) -> str:
+        """All that was written, as it was."""
+        return self._shown.decode("utf-8", "replace")
+
+    @property
     def shown(self) -> str:
         """All that was shown, without what moves and colours it."""
-        return _ESCAPE.sub("", self._shown.decode("utf-8", "replace")).replace("\r\n", "\n")
+        return _ESCAPE.sub("", self.raw).replace("\r\n", "\n")
 
     def read_until(self, done: Callable[[], bool]) -> None:
         """Read what is shown until something is true, or the run is over."""
@@ -86,8 +91,10 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def on_terminal(lab: Lab, *words: str | Path) -> Iterator[Terminal]:
-    terminal = Terminal(lab, *words)
+def on_terminal(
+    lab: Lab, *words: str | Path, columns: int = 160, lines: int = 40
+) -> Iterator[Terminal]:
+    terminal = Terminal(lab, *words, columns=columns, lines=lines)
     try:
         yield terminal
     finally:

@@ -12,7 +12,7 @@ import time
 import pytest
 from lab import Lab
 
-HEAVY = {"numpy", "rich", "bsync.pipeline", "bsync.plan", "bsync.run", "subprocess", "asyncio"}
+HEAVY = {"numpy", "bsync.pipeline", "bsync.plan", "bsync.run", "subprocess", "asyncio"}
 
 
 def test_help_imports_little(lab: Lab) -> None:

@@ -108,7 +108,7 @@ def test_verification_lists_each_difference(lab: Lab) -> None:
     run = lab.bsync("verify", "--json", source, target, status=6)
     kinds = names(run)
     assert kinds[-1] == "failed"
-    assert kinds.count("noticed") >= 1
+    assert kinds.count("differed") >= 1
     assert events(run)[-1]["status"] == 6
 
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from pathlib import Path
 from shutil import which
 
@@ -12,6 +14,7 @@ from lab import Lab, digest
 from small_disks import BARE_SIZE, DISK_SIZE, bare, disk
 from terminal import on_terminal
 
+COMPLETES = "the clone is incomplete: the same command completes it"
 PROMPT = "Type yes to go on: "
 
 
@@ -91,15 +94,73 @@ def test_progress_shows_every_partition_bytes_rate_and_time_left(lab: Lab) -> No
     with on_terminal(lab, source, target) as terminal:
         assert terminal.end() == 0, terminal.shown
         shown = terminal.shown
-    moving = shown[shown.index("partition 1: make ext2") :]
+    moving = shown[shown.index("partition 1: make ext2") :].replace("\r", "")
     for number in (1, 5):  # both in view while the first is copied
-        assert re.search(rf"partition {number}: copy all fi\S+ +━+ ", moving), shown
-    assert re.search(r"[0-9.]+/[0-9.]+ [KM]iB", moving), shown
-    assert re.search(r"[0-9.]+ [kM]B/s", moving), shown
-    assert re.search(r"[0-9]:[0-9]{2}:[0-9]{2}", moving), shown
+        assert re.search(rf"partition {number}: copy all files +[█░]+ ", moving), shown
+    assert re.search(TOTAL, moving, re.MULTILINE), shown
     assert "89 files" not in moving
     assert "81 files" in moving
     assert "done: 162 files" in moving
+
+
+TOTAL = (
+    r"^total [0-9]+%, [0-9.]+ [KM]iB of [0-9.]+ [KM]iB, [0-9.]+ [KM]iB/s, [0-9]+:[0-9]{2} left, "
+    r"[0-9]+:[0-9]{2} elapsed$"
+)
+
+
+@pytest.mark.engine("files")
+@pytest.mark.parametrize(("columns", "lines"), [(40, 24), (69, 40), (80, 4), (80, 24)])
+def test_progress_fits_every_screen(lab: Lab, columns: int, lines: int) -> None:
+    source, target = disk(lab, files=40), lab.image("target.img", DISK_SIZE)
+    lab.stand_in("rsync", f'exec {rsync(lab)} --bwlimit=2000 "$@"', when="progress2")
+    with on_terminal(lab, source, target, columns=columns, lines=lines) as terminal:
+        assert terminal.end() == 0, terminal.shown
+        pictures = re.findall(r"((?:[^\r\n\x1b]*\x1b\[K\r\n)+)\x1b\[J", terminal.raw)
+        assert len(pictures) > 10
+        assert "\x1b[?25" not in terminal.raw, "the cursor is never hidden"
+    for picture in pictures:
+        painted = re.sub(r"^\[[0-9]+A", "", picture.replace("\x1b[K", "")).splitlines()
+        assert max(map(len, painted)) < columns, painted
+        assert len(painted) < lines, painted
+        assert columns >= 70 or len(painted) == 1, painted
+
+
+@pytest.mark.engine("files")
+def test_a_run_that_was_stopped_goes_on_below(lab: Lab) -> None:
+    """Ctrl-Z, and the shell's fg."""
+    source, target = disk(lab, files=80), lab.image("target.img", DISK_SIZE)
+    lab.stand_in("rsync", f'exec {rsync(lab)} --bwlimit=1000 "$@"', when="progress2")
+    with on_terminal(lab, source, target) as terminal:
+        terminal.read_until_shown("iB/s")
+        os.kill(terminal.child.pid, signal.SIGSTOP)  # nobody else would wake it: it has no shell
+        os.waitid(os.P_PID, terminal.child.pid, os.WSTOPPED)
+        before = len(terminal.raw)
+        os.kill(terminal.child.pid, signal.SIGCONT)
+        assert terminal.end() == 0, terminal.shown
+        assert terminal.raw[before:].count("\x1b[J") > 2
+        assert "done: " in terminal.shown
+
+
+@pytest.mark.engine("files")
+def test_a_verification_moves_too(lab: Lab) -> None:
+    source, target = disk(lab), lab.image("target.img", DISK_SIZE)
+    lab.bsync(source, target)
+    with on_terminal(lab, "verify", source, target) as terminal:
+        assert terminal.end() == 0, terminal.shown
+        assert re.search(r"partition 5: compare +[█░]+ ", terminal.shown), terminal.shown
+        assert "partition 5: compare: identical" in terminal.shown
+
+
+def test_ctrl_c_says_what_completes_the_clone(lab: Lab) -> None:
+    """Once something is written, and not before."""
+    source, target = disk(lab), lab.image("target.img", DISK_SIZE)
+    run = lab.faulty("after-step", 4, "INT", source, target)
+    assert run.status == 130
+    assert run.err.endswith(f"; everything released\n       {COMPLETES}\n"), run.err
+    lab.bsync(source, target)
+    lab.bsync("verify", source, target)
+    assert COMPLETES not in lab.faulty("after-step", 4, "INT", source, target).err
 
 
 def rsync(lab: Lab) -> str:

@@ -13,13 +13,24 @@ from collections.abc import Callable
 import builders
 import pytest
 
-from bsync.errors import BsyncError, Refused, Stopped
-from bsync.events import Event, Finished, Noticed, Planned, StepAdvanced, StepEnded, StepStarted
+from bsync.errors import BsyncError, Different, Refused, Stopped
+from bsync.events import (
+    Comparing,
+    Differed,
+    Event,
+    Finished,
+    Noticed,
+    Planned,
+    StepAdvanced,
+    StepEnded,
+    StepStarted,
+)
 from bsync.explain import title
 from bsync.plan import Options, make_plan
 from bsync.plan.steps import Copying
 from bsync.report import JsonReporter, PlainReporter, Reporter, TerminalReporter, reporting
 from bsync.say import say, say_error
+from bsync.units import size_text
 
 Capture = pytest.CaptureFixture[str]
 
@@ -69,13 +80,13 @@ def test_every_copy_is_in_view(engine: str, capsys: Capture) -> None:
     reporter.emit(Planned(plan))
     reporter.emit(StepStarted(index, title(step), step.cost))
     reporter.emit(StepAdvanced(index, step.cost // 2))
-    reporter.close()
-    halves = f"{step.cost / 2**20 / 2:.1f}/{step.cost / 2**20:.1f} MiB"
-    assert any(halves in line for line in capsys.readouterr().err.splitlines())
-    reporter.emit(StepStarted(index, title(step), step.cost))
+    reporter.emit(Noticed("something"))
+    halves = f"{size_text(step.cost // 2)} of {size_text(step.cost)}"
+    shown = capsys.readouterr().err
+    assert any("██░░" in line and halves in line for line in shown.splitlines()), shown
     reporter.emit(StepEnded(index, "5 files, 7 MiB"))
     reporter.close()
-    assert "5 files, 7 MiB" in capsys.readouterr().err
+    assert f"{title(step)}: 5 files, 7 MiB" in capsys.readouterr().out
 
 
 def test_json_lines(capsys: Capture) -> None:
@@ -102,12 +113,28 @@ def test_progress_is_told_after_a_while_only(
     now = [0.0]
     monkeypatch.setattr("bsync.report.time.monotonic", lambda: now[0])
     reporter = PlainReporter()
-    reporter.emit(StepStarted(0, "copy", 2048))
+    reporter.emit(Comparing((("compare", 2048),)))
+    reporter.emit(StepStarted(0, "compare", 2048))
     capsys.readouterr()
     for second in range(1, 26):
         now[0] = float(second)
         reporter.emit(StepAdvanced(0, 1024))
-    assert capsys.readouterr().out.splitlines() == ["  1 KiB of 2 KiB"] * 2
+    assert capsys.readouterr().out.splitlines() == [
+        "  50%, 1 KiB of 2 KiB, 93 bytes/s, 0:11 left, 0:11 elapsed",
+        "  50%, 1 KiB of 2 KiB, 0:22 elapsed",
+    ]
+
+
+def test_a_screenful_of_differences_and_a_count(capsys: Capture) -> None:
+    reporter = PlainReporter()
+    for number in range(1234):
+        reporter.emit(Differed("partition 1", "is missing", f"file-{number}"))
+    reporter.failed(Different("not a clone: 1,234 differences"))
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0] == "partition 1: file-0 is missing"
+    assert lines[-1] == f"... and {1234 - len(lines) + 1:,} more (--json tells all)"
+    assert len(lines) + len(err.splitlines()) < 24
 
 
 class Broken(io.StringIO):
@@ -181,6 +208,11 @@ def test_a_terminal_gets_what_moves(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(sys, "stdout", Terminal())
     monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.delenv("BSYNC_DEBUG", raising=False)
+    monkeypatch.setenv("TERM", "dumb")
+    with reporting(as_json=False) as reporter:
+        assert type(reporter) is PlainReporter
+    monkeypatch.setenv("TERM", "xterm")
     with reporting(as_json=False) as reporter:
         assert isinstance(reporter, TerminalReporter)
     with reporting(as_json=True) as reporter:

@@ -102,9 +102,9 @@ class Copier:
             self._destination.put(at, data)
         self._destination.flush()
 
-    def same(self) -> bool:
+    def same(self, advance: Advance) -> bool:
         """Whether both sides hold the same in the blocks in use, but for what growing changed."""
-        return self._unchanged(self._differing(lambda _: None))
+        return self._unchanged(self._differing(advance))
 
     def _unchanged(self, differing: Numbers) -> bool:
         """Whether nothing differs but these blocks, and these only because the clone was grown."""

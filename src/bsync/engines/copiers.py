@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from bsync.acquire.span import Span
 from bsync.engines import allocated, smaller
@@ -18,6 +18,7 @@ from bsync.layout import Filesystem
 from bsync.plan.relation import began_as_blocks
 from bsync.plan.steps import CopyBlocks, Place, Way
 
+Advance = Callable[[int], None]
 Copier = engine.Copier | allocated.Copier | smaller.Copier
 
 
@@ -46,7 +47,7 @@ def check_source(span: Span, source: Filesystem) -> None:
 
 
 def same_blocks(
-    place: Place, here: Filesystem, there: Filesystem, spans: tuple[Span, Span]
+    place: Place, here: Filesystem, there: Filesystem, spans: tuple[Span, Span], advance: Advance
 ) -> bool | None:
     """Whether all blocks in use are the same; None where `there` is no clone of the blocks."""
     if not began_as_blocks(here, there) or here.unmapped:
@@ -56,23 +57,23 @@ def same_blocks(
     if _is_smaller(place, here) and isinstance(here, Fat):
         compared = smaller.Copier(spans, here, place, Way.COMPARE)
         compared.prepare()
-        return compared.same()
+        return compared.same(advance)
     if kind_of(here).mapped is not None:
         opening = allocated.opened(*spans, place, here, Way.COMPARE, writable=False)
         with opening as copier:
             copier.prepare()
-            return copier.same()
-    return _same_ext(spans) if here.clean and there.clean else None
+            return copier.same(advance)
+    return _same_ext(spans, advance) if here.clean and there.clean else None
 
 
 def _is_smaller(place: Place, source: Filesystem) -> bool:
     return place.destination.size < source.size
 
 
-def _same_ext(spans: tuple[Span, Span]) -> bool:
+def _same_ext(spans: tuple[Span, Span], advance: Advance) -> bool:
     with pairs.opened(*spans, writable=False) as pair:
         try:
             pairs.half(pair.destination)
         except Damaged:
             return False
-        return engine.same(pair)
+        return engine.same(pair, advance)

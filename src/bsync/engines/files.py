@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from bsync.acquire.tree import Tree
 from bsync.engines import attributes, links, rsync, sparse
-from bsync.engines.rsync import Transfer
+from bsync.engines.rsync import Difference, Transfer
 from bsync.errors import CopyFailed
 
 
@@ -88,26 +88,26 @@ def _copy_sparse(
         raise CopyFailed(f"a sparse file cannot be copied: {error.strerror}") from None
 
 
-def differences(source: Tree, destination: Tree) -> list[str]:
+def differences(source: Tree, destination: Tree) -> list[Difference]:
     """Every path that differs: in contents, in attributes, in flags, in hard links."""
     paths = _paths(destination, destination.special.linked)
     there = attributes.by_path(destination.special, paths)
     files = _paths(source, source.special.sparse)
     here = attributes.by_path(source.special, files)
     flags = [
-        f"flags       {os.fsdecode(path)}"
+        (os.fsdecode(path), "differs in flags or project")
         for path in sorted({*here, *there})
         if here.get(path) != there.get(path)
     ]
     groups = _of(source.special.sparse, files)
     data = [
-        f"contents    {os.fsdecode(path)}"
+        (os.fsdecode(path), "differs in contents")
         for path, *_ in groups
         if not sparse.same_data(source.path, destination.path, path)
     ]
     linked = _of(destination.special.linked, paths)
     broken = [
-        f"links       {os.fsdecode(path)}"
+        (os.fsdecode(path), "is hard-linked to other names")
         for path in links.wrong(source.path, destination.path, linked)
     ]
     holed = [path for names in groups for path in names]

@@ -54,10 +54,13 @@ def update(source: Span, destination: Span) -> None:
         at = following - following % _FINE
 
 
-def same(source: Span, destination: Span) -> bool:
+def same(source: Span, destination: Span, advance: Callable[[int], None]) -> bool:
     """Whether both hold the same bytes, over the size of the source."""
-    offsets = range(0, source.size, PIECE)
-    return not any(data for _, data in _differing(source, destination, offsets))
+    for offset, data in _differing(source, destination, range(0, source.size, PIECE)):
+        advance(offset)
+        if data:
+            return False
+    return True
 
 
 def _differing(

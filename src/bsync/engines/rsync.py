@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,15 @@ _KEEPING = (
 _ACCESSED = "--atimes"
 OPTIONS = (*_KEEPING, _ACCESSED, "--delete")
 _PROGRESS = re.compile(r"\s*([0-9,]+)\s+[0-9]+%")
+_CODE = 11  # characters of --itemize-changes, and what those after the second stand for
+_ATTRIBUTES = (
+    "contents", "size", "modification time", "permissions", "owner", "group", "access time", "ACL",
+    "extended attributes",
+)  # fmt: skip
 _NO_SPACE = "No space left on device"
+
+
+Difference = tuple[str, str]  # the path of a file in its filesystem, and what of it differs
 
 
 @dataclass(frozen=True)
@@ -110,8 +119,8 @@ def prune(source: Path, destination: Path) -> Transfer:
     return Transfer(deleted=_figure(result.output, "Number of deleted files"))
 
 
-def differences(source: Path, destination: Path, holed: Sequence[bytes]) -> list[str]:
-    """Every path that differs in contents or in any attribute, as rsync itemises it.
+def differences(source: Path, destination: Path, holed: Sequence[bytes]) -> list[Difference]:
+    """Every path that differs in contents or in any attribute, and in what.
 
     Of the files with holes (`holed`, relative paths) only the attributes are compared.
     """
@@ -157,12 +166,26 @@ def _differs(source: Path, destination: Path, given: bytes, *how: str) -> bool:
     return bool(result.output.strip())
 
 
-def _compare(source: Path, destination: Path, given: bytes, *how: str) -> list[str]:
+def _compare(source: Path, destination: Path, given: bytes, *how: str) -> list[Difference]:
     result = run(
         "rsync", *OPTIONS, "--dry-run", "--itemize-changes", "--out-format=%i %n", "--from0", *how,
         f"{source}/", f"{destination}/", given=given,
     )  # fmt: skip
-    return [line for line in result.output.splitlines() if line.strip()]
+    return [in_words(line, destination) for line in result.output.splitlines() if line.strip()]
+
+
+def in_words(line: str, destination: Path) -> Difference:
+    """What a line of --itemize-changes tells, such as `>fcst...... etc/fstab`."""
+    code, path = line[:_CODE], line[_CODE + 1 :].rstrip("/")
+    if code.startswith("*deleting"):
+        return path, "is not on the source"
+    if code.startswith("h"):
+        return path, "is hard-linked to other names"
+    if code.endswith("+++"):
+        there = os.path.lexists(destination / path)
+        return path, "is of another type" if there else "is missing"
+    found = [word for word, sign in zip(_ATTRIBUTES, code[2:], strict=False) if sign != "."]
+    return path, f"differs in {', '.join(found)}"
 
 
 def _literal(path: bytes) -> bytes:

@@ -6,6 +6,7 @@ the source: what differs from that is written, and the first sector last, as in 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 from bsync import pace
 from bsync.acquire.span import Span
@@ -54,7 +55,7 @@ class Copier:
 
     def copy(self, advance: Advance) -> Transfer:
         """Bring everything but what is held back.  Raises `CopyFailed`."""
-        if self._way is Way.COMPARE and self.same():
+        if self._way is Way.COMPARE and self.same(advance):
             self.idle = True
             return Transfer()
         self._before()
@@ -96,8 +97,12 @@ class Copier:
             self._destination.write(at, data)
         self._destination.flush()
 
-    def same(self) -> bool:
+    def same(self, advance: Advance) -> bool:
         """Whether the destination holds all of it."""
-        read = self._destination.read
-        held = all(read(at, len(data)) == data for at, data in self._wanted.held)
-        return held and all(read(at, len(data)) == data for at, data in self._all())
+        read, done = self._destination.read, 0
+        for at, data in chain(self._wanted.held, self._all()):
+            if read(at, len(data)) != data:
+                return False
+            done += len(data)
+            advance(done)
+        return True

@@ -33,9 +33,11 @@ class Stub:
     destination: Device
     wanted: bool = False
     written: bool = False
+    begun: bool = False  # something may have been written, it or what comes after it
 
     def write(self) -> None:
         """Write it, if it is wanted and not there yet."""
+        self.begun = True
         if self.wanted and not self.written:
             self.destination.write(0, disarmed())
             self.destination.flush()

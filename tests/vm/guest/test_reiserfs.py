@@ -88,7 +88,7 @@ def test_a_change_is_found_by_verify(rig: Rig) -> None:
             file.write(b"other")
         os.utime(tree / "large", ns=(facts.st_atime_ns, facts.st_mtime_ns))
     said = rig.bsync("verify", source, target, status=6).out
-    assert "flags       folder/small-005" in said
+    assert "folder/small-005 differs in flags" in said
     assert "large" in said
 
 

@@ -192,7 +192,7 @@ class Copier:
         access.flush()
 
 
-def same(pair: Pair) -> bool:
+def same(pair: Pair, advance: Advance | None = None) -> bool:
     """Whether both sides hold the same in all blocks that the source uses.
 
     A clone that was grown differs in what growing changed.  Raises `CopyFailed`.
@@ -200,4 +200,4 @@ def same(pair: Pair) -> bool:
     clone = half(pair.destination)
     grown = clone.superblock.blocks > pair.source.superblock.blocks
     spared = changes.grown_blocks(pair, clone) if grown else np.zeros(0, np.int64)
-    return pair.same_in(bitmaps.runs(pair.source, 0), spared)
+    return pair.same_in(bitmaps.runs(pair.source, 0), spared, advance)

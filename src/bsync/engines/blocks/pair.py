@@ -19,7 +19,7 @@ from bsync.arrays import Numbers
 from bsync.blockio import access as accesses
 from bsync.blockio.access import Access
 from bsync.blockio.memory import Arena, Buffer
-from bsync.blockio.pump import Run, comparing, cut, run_all, unequal
+from bsync.blockio.pump import Advance, Run, comparing, cut, run_all, unequal
 from bsync.errors import CopyFailed, Damaged
 from bsync.filesystems.ext import superblock
 from bsync.filesystems.ext.groups import Groups, read_groups
@@ -77,7 +77,7 @@ class Pair:
         self._compare(runs, found.append)
         return np.sort(np.concatenate(found))
 
-    def same_in(self, runs: Iterable[Run], spared: Numbers) -> bool:
+    def same_in(self, runs: Iterable[Run], spared: Numbers, advance: Advance | None = None) -> bool:
         """Whether both sides hold the same in long runs, but for the blocks `spared`; it ends
         at the first that differs."""
         differs = threading.Event()
@@ -87,12 +87,14 @@ class Pair:
                 differs.set()
 
         pieces = cut(runs, self.destination.block_size)
-        self._compare(takewhile(lambda _: not differs.is_set(), pieces), tell)
+        self._compare(takewhile(lambda _: not differs.is_set(), pieces), tell, advance)
         return not differs.is_set()
 
-    def _compare(self, runs: Iterable[Run], tell: Callable[[Numbers], None]) -> None:
+    def _compare(
+        self, runs: Iterable[Run], tell: Callable[[Numbers], None], advance: Advance | None = None
+    ) -> None:
         work = comparing(self.source.access, self.destination, tell)
-        run_all(runs, work, self.destination.block_size)
+        run_all(runs, work, self.destination.block_size, advance)
 
 
 def _results(both: tuple[Future[Buffer], Future[Buffer]]) -> tuple[Buffer, Buffer]:
