@@ -14,11 +14,12 @@ import click
 
 from bsync import __version__, options
 from bsync.errors import Usage
-from bsync.parser import Commands, alike
+from bsync.parser import Commands, alike, explained
 from bsync.say import say
 from bsync.units import Share
 
 if TYPE_CHECKING:
+    from bsync.jobs.jobfile import Job
     from bsync.pipeline import Request
     from bsync.plan.steps import Plan
 
@@ -139,6 +140,36 @@ def recover(quiet: bool, as_json: bool) -> None:
         reporter.emit(Finished(f"{count_text(len(released), 'resource')} released"))
 
 
+@main.command("run")
+@click.argument("names", metavar="NAME...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Run every job of the file.")
+@options.jobs_file
+@click.option(
+    "--parallel", type=click.IntRange(1), metavar="N", default=1, help="So many jobs at once."
+)
+@click.option(
+    "--metrics", type=click.Path(), metavar="FILE",
+    help="Bring FILE up to date for Prometheus: it should end with .prom.",
+)  # fmt: skip
+def run_(
+    names: tuple[str, ...], everything: bool, file: str, parallel: int, metrics: str | None
+) -> None:
+    """Run jobs of the jobs file by their names or groups."""
+    from bsync.jobs import command
+
+    raise SystemExit(command.run(_jobs(file), names, everything, parallel, metrics or ""))
+
+
+@main.command()
+@click.argument("what", metavar="[check]", required=False, type=click.Choice(["check"]))
+@options.jobs_file
+def jobs(what: str | None, file: str) -> None:
+    """Show the jobs of the jobs file, or only check it."""
+    from bsync.jobs import command
+
+    command.show(_jobs(file), only_check=what == "check", file=file)
+
+
 @main.command("help")
 @click.argument("command", metavar="[COMMAND]", required=False)
 @click.pass_context
@@ -154,6 +185,28 @@ def help_(ctx: click.Context, command: str | None) -> None:
         raise Usage(f"there is no command {command}", hint)
     with click.Context(wanted, root, command) as asked:
         say(*asked.get_help().split("\n"))
+
+
+def _jobs(file: str) -> list[Job]:
+    """The jobs of a file that is in order.  Raises `Usage`, `Unavailable`."""
+    from bsync.jobs import command
+
+    known = {
+        option.opts[-1].removeprefix("--"): not option.is_flag
+        for option in clone.params
+        if isinstance(option, click.Option) and option.expose_value
+    }
+    for name in ("dry-run", "quiet", "json"):
+        known.pop(name, None)
+    return command.jobs_of(file, known, _check_words)
+
+
+def _check_words(words: list[str]) -> None:
+    """Raise `Usage` for a command line that bsync would not take."""
+    try:
+        clone.make_context("clone", words[1:], parent=click.Context(main, info_name="bsync"))
+    except click.ClickException as error:
+        raise explained(error) from None
 
 
 def _request(

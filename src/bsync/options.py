@@ -30,6 +30,14 @@ def as_json(function: _Command) -> _Command:
     return _told(click.option("--json", "as_json", is_flag=True, help=text)(function))
 
 
+def jobs_file(function: _Command) -> _Command:
+    """--file, of the commands for jobs."""
+    return click.option(
+        "--file", type=click.Path(), metavar="FILE", default="/etc/bsync/jobs.toml",
+        show_default=True, help="The jobs file.",
+    )(function)  # fmt: skip
+
+
 def quiet(function: _Command) -> _Command:
     """-q."""
     text = "Say nothing but what went wrong."

@@ -182,6 +182,48 @@ def start(*argv: str, pass_fds: Sequence[int] = ()) -> Service:
         return Service(_spawn(argv, errors, False, pass_fds, False), errors)
 
 
+class Beside:
+    """A child that runs beside others to its own end, and whose output is kept as it comes."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        """Start it.  Raises `Unavailable` where the program is missing."""
+        trace.started(argv)
+        self._output, self._errors, self._read = _memory(), _memory(), 0
+        with deferred():
+            self._child = _spawn(argv, self._errors, False, (), True, self._output)
+
+    def status(self) -> int | None:
+        """Its exit status; None while it runs."""
+        try:
+            return self._child.wait(0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def lines(self) -> list[str]:
+        """The whole lines of its standard output that have come since this was asked last."""
+        size = os.fstat(self._output.fileno()).st_size
+        text = os.pread(self._output.fileno(), size - self._read, self._read)
+        whole = text[: text.rfind(b"\n") + 1]
+        self._read += len(whole)
+        return whole.decode("utf-8", "replace").splitlines()
+
+    def complaints(self) -> list[str]:
+        """What it wrote to its standard error."""
+        size = os.fstat(self._errors.fileno()).st_size
+        return os.pread(self._errors.fileno(), size, 0).decode("utf-8", "replace").splitlines()
+
+    def ask_to_end(self) -> None:
+        """Let it release what it holds, and end; nobody makes it."""
+        with contextlib.suppress(ProcessLookupError):
+            self._child.send_signal(signal.SIGTERM)
+
+    def close(self) -> None:
+        """Wait for its end, and forget what it said."""
+        self._child.wait()
+        self._output.close()
+        self._errors.close()
+
+
 def require(programs: Collection[str]) -> None:
     """Raise `Unavailable`, naming the Debian packages, unless all `programs` are installed."""
     missing = [name for name in programs if not installed(name)]
@@ -214,14 +256,15 @@ def _search_path() -> str:
 
 
 def _spawn(
-    argv: Sequence[str], errors: IO[bytes], speaks: bool, pass_fds: Sequence[int], critical: bool
-) -> _Child:
+    argv: Sequence[str], errors: IO[bytes], speaks: bool, pass_fds: Sequence[int], critical: bool,
+    output: IO[bytes] | int = subprocess.PIPE,
+) -> _Child:  # fmt: skip
     require([argv[0], "setpriv"])
     mortal = ("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", _GUARD, str(os.getpid()))
     return _Child(
         list(argv) if critical else [*mortal, *argv],
         stdin=subprocess.PIPE if speaks else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=errors,
         env={**_ENVIRONMENT, **_OF_PROGRAMS.get(argv[0], {}), "PATH": _search_path()},
         cwd=_folder(),

@@ -44,6 +44,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("execution", "verify"),
     ("execute",),
     ("pipeline",),
+    ("jobs",),
     ("parser",),
     ("options",),
     ("cli",),
