@@ -35,6 +35,7 @@ def walk(root: Path, since: int) -> SpecialInodes:
     sparse: set[int] = set()
     linked: set[int] = set()
     late: set[int] = set()
+    listed: set[int] = set()
     try:
         for path, facts in _files(os.fsencode(root)):
             number, mode = facts.st_ino, facts.st_mode
@@ -44,14 +45,15 @@ def walk(root: Path, since: int) -> SpecialInodes:
                 sparse.add(number)
             if stat.S_ISREG(mode) and facts.st_ctime >= since:
                 late.add(number)
+            if not stat.S_ISLNK(mode) and _has_acl(path):
+                listed.add(number)
             device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
             if device or (facts.st_nlink > 1 and not stat.S_ISDIR(mode)):
                 linked.add(number)
     except OSError as error:
         raise CopyFailed(f"a file cannot be looked at: {error.strerror}") from None
-    return SpecialInodes(
-        _set(flags), _set(projects), frozenset(sparse), frozenset(linked), frozenset(late)
-    )
+    rest = (frozenset(found) for found in (sparse, linked, late, listed))
+    return SpecialInodes(_set(flags), _set(projects), *rest)
 
 
 def _files(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
@@ -63,6 +65,10 @@ def _files(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
                 yield entry.path, entry.stat(follow_symlinks=False)
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
+
+
+def _has_acl(path: bytes) -> bool:
+    return "system.posix_acl_access" in os.listxattr(path, follow_symlinks=False)
 
 
 def _attributes(path: bytes) -> tuple[int, int]:

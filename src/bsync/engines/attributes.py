@@ -27,7 +27,7 @@ from bsync.ioctls import (
 
 _XATTR = struct.Struct("=IIIII8x")  # xflags, extsize, nextents, projid, cowextsize
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOATIME | os.O_CLOEXEC
+_OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOATIME
 
 Attributes = tuple[int, int]  # flags, project ID
 Paths = dict[int, list[bytes]]
@@ -68,7 +68,7 @@ def clear_flags(root: Path, paths: dict[bytes, Attributes]) -> None:
     """Take all flags away from the files at `paths`.  Raises `CopyFailed`."""
     for path, (flags, _) in paths.items():
         if flags:
-            with _opened(root, path) as descriptor:
+            with opened(root, path) as descriptor:
                 _set_flags(descriptor, 0)
 
 
@@ -83,7 +83,7 @@ def apply(root: Path, wanted: dict[bytes, Attributes], before: dict[bytes, Attri
             with contextlib.suppress(OSError):  # it is gone, or of another kind
                 _forget_project(root, path)
     for path, (flags, project) in wanted.items():
-        with _opened(root, path) as descriptor:
+        with opened(root, path) as descriptor:
             if project or before.get(path, (0, 0))[1]:
                 _set_project(descriptor, project)
             _set_flags(descriptor, flags)
@@ -98,9 +98,11 @@ def _forget_project(root: Path, path: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _opened(root: Path, path: bytes) -> Iterator[int]:
+def opened(root: Path, path: bytes, how: int = _OPEN) -> Iterator[int]:
+    """A descriptor of `path` below `root`, whose attributes are to be set.  Raises `CopyFailed`,
+    also for an `OSError` of the block."""
     try:
-        descriptor = _open(root, path)
+        descriptor = _open(root, path, how)
         try:
             yield descriptor
         finally:
@@ -110,7 +112,7 @@ def _opened(root: Path, path: bytes) -> Iterator[int]:
         raise CopyFailed(f"{name}: its attributes cannot be set: {error.strerror}") from None
 
 
-def _open(root: Path, path: bytes) -> int:
+def _open(root: Path, path: bytes, how: int = _OPEN) -> int:
     """Open `path` below `root`, and nothing that a symbolic link on the way leads to: what was
     a directory a moment ago may by now be a link out of the tree."""
     *above, name = path.split(b"/")
@@ -119,7 +121,7 @@ def _open(root: Path, path: bytes) -> int:
         for part in above:
             outer, folder = folder, os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
             os.close(outer)
-        return os.open(name, _OPEN, dir_fd=folder)
+        return os.open(name, how | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     finally:
         os.close(folder)
 

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bsync.acquire.tree import Tree
-from bsync.engines import attributes, links, rsync, sparse
+from bsync.engines import attributes, links, masks, rsync, sparse
 from bsync.engines.rsync import Difference, Transfer
 from bsync.errors import CopyFailed
 
@@ -20,10 +20,11 @@ def clone(
     What the source changed late is compared by its contents: a program that sets a file's times
     back leaves its size and time as they were.
     """
-    there = _paths(destination, destination.special.linked)
+    there = _paths(destination, destination.special.linked | destination.special.listed)
     before = attributes.by_path(destination.special, there)
     sparse_files, late = source.special.sparse, source.special.late
-    here = _paths(source, sparse_files | late)
+    here = _paths(source, sparse_files | late | source.special.listed)
+    odd = {**_masks(source, here), **_masks(destination, there)}
     wanted = attributes.by_path(source.special, here)
     attributes.clear_flags(destination.path, before)
     _remove_wrong_links(source, destination, there)
@@ -34,17 +35,20 @@ def clone(
     if not checksum:
         doubtful = [path for names in _of(late - sparse_files, here) for path in names]
         done += _refresh(source, destination, doubtful, advance)
+    masks.apply(source.path, destination.path, odd)
     attributes.apply(destination.path, wanted, before)
     return done
 
 
 def same(source: Tree, destination: Tree, *, checksum: bool) -> bool:
     """Whether `clone` would change nothing; nothing is written."""
-    paths = _paths(destination, destination.special.linked)
+    paths = _paths(destination, destination.special.linked | destination.special.listed)
     sparse_files, late = source.special.sparse, source.special.late
-    here = _paths(source, sparse_files | late)
+    here = _paths(source, sparse_files | late | source.special.listed)
     there = attributes.by_path(destination.special, paths)
     if attributes.by_path(source.special, here) != there:
+        return False
+    if _masks(source, here) != _masks(destination, paths):
         return False
     linked = _of(destination.special.linked, paths)
     if any(links.wrong(source.path, destination.path, linked)):
@@ -90,15 +94,14 @@ def _copy_sparse(
 
 def differences(source: Tree, destination: Tree) -> list[Difference]:
     """Every path that differs: in contents, in attributes, in flags, in hard links."""
-    paths = _paths(destination, destination.special.linked)
-    there = attributes.by_path(destination.special, paths)
-    files = _paths(source, source.special.sparse)
-    here = attributes.by_path(source.special, files)
-    flags = [
-        (os.fsdecode(path), "differs in flags or project")
-        for path in sorted({*here, *there})
-        if here.get(path) != there.get(path)
-    ]
+    paths = _paths(destination, destination.special.linked | destination.special.listed)
+    files = _paths(source, source.special.sparse | source.special.listed)
+    flags = _differing(
+        "differs in flags or project",
+        attributes.by_path(source.special, files),
+        attributes.by_path(destination.special, paths),
+    )
+    acls = _differing("differs in ACL mask", _masks(source, files), _masks(destination, paths))
     groups = _of(source.special.sparse, files)
     data = [
         (os.fsdecode(path), "differs in contents")
@@ -112,7 +115,24 @@ def differences(source: Tree, destination: Tree) -> list[Difference]:
     ]
     holed = [path for names in groups for path in names]
     found = rsync.differences(source.path, destination.path, holed)
-    return [*found, *data, *broken, *flags]
+    return [*found, *data, *broken, *flags, *acls]
+
+
+def _differing(
+    what: str, here: Mapping[bytes, object], there: Mapping[bytes, object]
+) -> list[Difference]:
+    """Every path at which the two do not have the same."""
+    differ = sorted(path for path in {*here, *there} if here.get(path) != there.get(path))
+    return [(os.fsdecode(path), what) for path in differ]
+
+
+def _masks(tree: Tree, paths: attributes.Paths) -> masks.Lists:
+    """The ACLs that modes do not tell of."""
+    names = (path for group in _of(tree.special.listed, paths) for path in group)
+    try:
+        return masks.odd(tree.path, names)
+    except OSError as error:
+        raise CopyFailed(f"an ACL cannot be read: {error.strerror}") from None
 
 
 def _paths(tree: Tree, more: frozenset[int]) -> attributes.Paths:

@@ -37,6 +37,7 @@ class SpecialInodes:
     sparse: frozenset[int]
     linked: frozenset[int] = frozenset()  # files of several names, and device nodes
     late: frozenset[int] = frozenset()  # files that changed since some time
+    listed: frozenset[int] = frozenset()  # what may have an ACL
 
 
 def scan(read: Read, sb: Superblock, ahead: Ahead, since: int) -> SpecialInodes:
@@ -48,6 +49,7 @@ def scan(read: Read, sb: Superblock, ahead: Ahead, since: int) -> SpecialInodes:
     sparse: set[int] = set()
     linked: set[int] = set()
     late: set[int] = set()
+    listed: set[int] = set()
     for first, rows in tables(read, sb, read_groups(read, sb)):
         numbers = np.arange(first, first + len(rows), dtype=np.int64)
         kind = table.kind(rows)
@@ -56,6 +58,7 @@ def scan(read: Read, sb: Superblock, ahead: Ahead, since: int) -> SpecialInodes:
         ahead(*_met_by_a_walk(rows[used], sb))
         device = (kind == stat.S_IFCHR) | (kind == stat.S_IFBLK)
         linked.update(numbers[used & ((names > 1) & (kind != stat.S_IFDIR) | device)].tolist())
+        listed.update(numbers[used & (kind != stat.S_IFLNK) & table.has_attributes(rows)].tolist())
         used &= (kind == stat.S_IFREG) | (kind == stat.S_IFDIR)
         _collect(flags, numbers, table.flags(rows) & SETTABLE, used)
         if "project" in sb.features and sb.inode_size > 128:
@@ -64,7 +67,8 @@ def scan(read: Read, sb: Superblock, ahead: Ahead, since: int) -> SpecialInodes:
         changed = (kind == stat.S_IFREG) & (table.changed_at(rows) >= since * 1000)
         late.update(numbers[used & changed].tolist())
         sparse.update(numbers[used & (kind == stat.S_IFREG) & _holed(rows, sb)].tolist())
-    return SpecialInodes(flags, projects, frozenset(sparse), frozenset(linked), frozenset(late))
+    rest = (frozenset(found) for found in (sparse, linked, late, listed))
+    return SpecialInodes(flags, projects, *rest)
 
 
 def _met_by_a_walk(rows: Rows, sb: Superblock) -> tuple[Numbers, Numbers]:

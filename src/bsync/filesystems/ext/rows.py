@@ -21,6 +21,8 @@ BAD_BLOCKS, ROOT, RESIZE, JOURNAL = 1, 2, 7, 8
 
 EXTENTS, HUGE_FILE, INLINE_DATA = 0x80000, 0x40000, 0x10000000  # of i_flags
 _MAP = 60  # bytes
+_OLD = 128  # bytes of a row without extra fields
+_ATTRIBUTES = np.array([0x00, 0x00, 0x02, 0xEA], np.uint8)  # before those in a row
 # Byte ranges that may differ while the contents are the same: access time, checksum.
 _IRRELEVANT = ((0x08, 0x0C), (0x7C, 0x7E), (0x82, 0x84), (0x8C, 0x90))
 
@@ -73,6 +75,16 @@ def changed_at(rows: Rows) -> Numbers:
 def attribute_blocks(rows: Rows) -> Numbers:
     """The block of extended attributes of every row; 0: none."""
     return column(rows, 0x68, 4) | column(rows, 0x76, 2) << 32
+
+
+def has_attributes(rows: Rows) -> Flags:
+    """Which rows have extended attributes, in themselves or in a block."""
+    found = attribute_blocks(rows) > 0
+    if rows.shape[1] > _OLD:
+        begin = np.minimum(_OLD + column(rows, _OLD, 2), rows.shape[1] - 4)
+        magic = rows[np.arange(len(rows))[:, None], begin[:, None] + np.arange(4)]
+        found |= (magic == _ATTRIBUTES).all(axis=1)
+    return np.asarray(found)
 
 
 def size(rows: Rows) -> Numbers:
