@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 from bsync.acquire.block import Device
 from bsync.acquire.span import Span
-from bsync.acquire.tree import loop_over, mounted_tree
+from bsync.acquire.tree import check, mounted_tree
 from bsync.engines import copiers, files, raw
 from bsync.engines.rsync import Difference
 from bsync.errors import CopyFailed
 from bsync.events import Comparing, Differed, Emit, StepAdvanced, StepEnded, StepStarted
 from bsync.filesystems import marker
-from bsync.filesystems.kinds import by_files, kind_of
+from bsync.filesystems.kinds import kind_of
 from bsync.layout import (
     Content,
     Disk,
@@ -32,7 +32,6 @@ from bsync.layout import (
 from bsync.ledger import Ledger
 from bsync.plan.kept import unlike
 from bsync.plan.steps import Place
-from bsync.run import run
 from bsync.units import count_text
 
 Pair = tuple[Place, Content, Content]
@@ -211,12 +210,10 @@ class _Comparison:
 
     def _damage(self, there: Filesystem) -> str:
         """What its own tool finds wrong with a filesystem that was made by its files."""
-        with loop_over(self.ledger, self.spans[1], writable=False) as path:
-            try:
-                if command := by_files(there).checking(path):
-                    run(*command)
-            except CopyFailed as error:
-                return f"its filesystem is damaged: {error.message}"
+        try:
+            check(self.ledger, self.spans[1], there, writable=False)
+        except CopyFailed as error:
+            return f"its filesystem is damaged: {error.message}"
         return ""
 
     def _bytes(self) -> list[Difference]:

@@ -22,7 +22,7 @@ from typing import Any
 
 from bsync import __main__ as command
 from bsync import execute, ledger, run
-from bsync.acquire import block, iscsi_user, loop, mount
+from bsync.acquire import block, iscsi_user, loop, mount, tree
 from bsync.blockio import channel, pump
 from bsync.engines import rsync
 from bsync.engines.blocks.engine import Copier
@@ -220,7 +220,7 @@ def _arrange(point: str, count: int, number: int) -> None:
         "started": lambda: _watch_start(detail, hit),
     }
     if point == "before-child":
-        for module in (disk, by_files, by_blocks, context):
+        for module in (disk, by_files, by_blocks, context, tree):
             _patch(module, "run", hit, after=False)
     elif point in _BEFORE:
         _patch(*_BEFORE[point], hit, after=False)

@@ -102,7 +102,7 @@ def reiser(size: int = 256 * MIB, used: int = 64 * MIB, **changes: Any) -> Reise
         format="3.6", uuid=UUID, label="old", block_size=4096, blocks=blocks,
         free_blocks=max(0, blocks - max(used // 4096, journal)), journal_size=journal,
         journal_device=0, journal_standard=journal == 8192, transaction_size=1024,
-        unmounted=True, faults=0, hash="r5",
+        unmounted=True, faults=0, hash="r5", checked=0,
     )  # fmt: skip
     return Reiser("reiserfs", dataclasses.replace(sb, **changes))
 

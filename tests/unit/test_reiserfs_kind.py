@@ -178,3 +178,18 @@ def test_a_journal_of_another_size_is_made_alike() -> None:
     made = by_files.making(reiser(magic=b"ReIsEr3Fs", journal=1024), GIB, "/dev/x")
     assert made[made.index("-s") + 1] == "1025"
     assert "-s" not in by_files.making(reiser(), GIB, "/dev/x")
+
+
+def test_what_changed_late_is_compared_since_the_last_check() -> None:
+    there = Reiser("reiserfs", dataclasses.replace(reiser().superblock, checked=1_000_000))
+    (copy,) = (step for step in planned(reiser(), there).steps if isinstance(step, CopyFiles))
+    assert copy.since == 1_000_000 - 24 * 3600
+    assert reiser().superblock.checked == 0
+    at = data()[:120] + (7).to_bytes(4, "little") + data()[124:]
+    assert parse(at).checked == 7
+
+
+def test_a_repair_does_not_count_as_the_last_check() -> None:
+    source, torn = reiser(), reiser(state=2)
+    assert "-C" in by_files.marking(source, torn, "/dev/x")
+    assert "-C" not in by_files.marking(source, source, "/dev/x")

@@ -73,6 +73,14 @@ def recover(ledger: Ledger, path: str, present: Filesystem) -> None:
         raise CopyFailed(error.message, error.hint) from None
 
 
+def check(ledger: Ledger, span: Span, present: Filesystem, *, writable: bool) -> None:
+    """Let its own tool look at the filesystem in `span`, as it is on the medium.  Raises
+    `CopyFailed` if that finds it damaged."""
+    with loop_over(ledger, span, writable=writable) as path:
+        if command := by_files(present).checking(path, writable=writable):
+            run(*command)
+
+
 @contextlib.contextmanager
 def loop_over(ledger: Ledger, span: Span, *, writable: bool) -> Iterator[str]:
     """A loop device over `span`; if the block ends well, what was written is on the medium."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import contextlib
 
-from bsync.acquire.span import Span
-from bsync.acquire.tree import found_at, loop_over, mounted_tree, overwrite_start, recover
+from bsync.acquire.tree import check, found_at, mounted_tree, overwrite_start, recover
 from bsync.engines import files
 from bsync.engines.rsync import Transfer
 from bsync.errors import BsyncError, CopyFailed
@@ -40,17 +39,11 @@ def unchanged(step: CopyFiles, present: Filesystem, context: Context) -> bool:
         with mounted_tree(context.ledger, there, present, writable=False) as tree:
             here = context.trees[step.place.number]
             same = files.same(here, tree, checksum=step.checksum)
-        return same and _is_sound(present, there, context)
+        if same:
+            check(context.ledger, there, present, writable=False)
+        return same
     except CopyFailed:  # the ordinary way says what is wrong with it
         return False
-
-
-def _is_sound(present: Filesystem, there: Span, context: Context) -> bool:
-    """Whether its own tool finds nothing wrong with a clone.  Raises `CopyFailed` if it does."""
-    with loop_over(context.ledger, there, writable=False) as device:
-        if command := by_files(present).checking(device):
-            run(*command)
-    return True
 
 
 def make_filesystem(step: MakeFilesystem, context: Context) -> None:
@@ -84,7 +77,7 @@ def mark(step: MarkFilesystem, context: Context) -> None:
     with context.target(step.place.destination) as device:
         if not present.clean:
             _repair(device, step, context.ledger)
-        if present.uuid != markers.marker_uuid(source.uuid):
+        if not present.clean or present.uuid != markers.marker_uuid(source.uuid):
             run(*by_files(source).marking(source, present, device))
     _see_mark(step, context)
 
@@ -134,9 +127,7 @@ def complete(step: CompleteFilesystem, context: Context) -> None:
 def _check(step: CompleteFilesystem, context: Context) -> None:
     """Raise `CopyFailed` unless the finished clone is sound, as read from the medium."""
     try:
-        with context.target(step.place.destination) as device:
-            if command := by_files(step.source).checking(device):
-                run(*command)
+        check(context.ledger, context.spans(step.place)[1], step.source, writable=True)
     except CopyFailed as error:
         raise _unsound(step, error.message) from None
 

@@ -112,15 +112,16 @@ class ByFiles(Protocol[F_contra]):
         """The command that finds out whether `making` would succeed; empty: nothing to ask."""
 
     def marking(self, source: F_contra, present: F_contra, device: str, /) -> Command:
-        """The command that marks `present` as an incomplete clone of `source`."""
+        """The command that marks `present` as an incomplete clone of `source`, and if it had to be
+        repaired, lets it count as never completed."""
 
     def repairing(self, device: str, /) -> Command:
         """The command that recovers the journal and mends what can be mended unasked; its
         statuses 0 and 1 are good."""
 
-    def checking(self, device: str, /) -> Command:
-        """The command that finds damage: then its status is not 0.  Empty where there is none that
-        leaves the filesystem alone."""
+    def checking(self, device: str, /, *, writable: bool) -> Command:
+        """The command that finds damage: then its status is not 0.  Where the device is `writable`,
+        it may note there that it looked.  Empty where there is none that leaves it alone."""
 
     def completing(self, source: F_contra, present: F_contra, device: str, /) -> list[Command]:
         """The commands that tune the finished clone, which stays marked."""

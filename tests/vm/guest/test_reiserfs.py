@@ -58,6 +58,14 @@ def assert_sound(rig: Rig, image: Path) -> None:
     copy.unlink()
 
 
+def rewrite(path: Path) -> None:
+    """Change the contents, and neither size nor time."""
+    facts = os.stat(path)
+    with path.open("r+b") as file:
+        file.write(b"other")
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
 def test_it_is_cloned_and_synchronised(rig: Rig) -> None:
     source, target = source_in(rig), rig.image("target.img", SIZE)
     before = digest(source)
@@ -71,8 +79,9 @@ def test_it_is_cloned_and_synchronised(rig: Rig) -> None:
         (tree / "folder/small-011").unlink()
         set_flags(tree / "folder/small-004", "")
         (tree / "new").write_text("new")
+        rewrite(tree / "large")
     done = rig.bsync(source, target).out
-    assert "done: 2 files" in done
+    assert "done: 3 files" in done
     assert_same_tree(rig, source, target, options=ALL)
     assert_sound(rig, target)
     rig.assert_mirror(source, target)
@@ -83,10 +92,7 @@ def test_a_change_is_found_by_verify(rig: Rig) -> None:
     rig.bsync(source, target)
     with rig.mounted(target, options=ALL) as tree:
         set_flags(tree / "folder/small-005", "")
-        facts = os.stat(tree / "large")
-        with (tree / "large").open("r+b") as file:
-            file.write(b"other")
-        os.utime(tree / "large", ns=(facts.st_atime_ns, facts.st_mtime_ns))
+        rewrite(tree / "large")
     said = rig.bsync("verify", source, target, status=6).out
     assert "folder/small-005 differs in flags" in said
     assert "large" in said
@@ -108,6 +114,46 @@ def test_a_smaller_one(rig: Rig, bare: bool) -> None:
     rig.bsync(disk, smaller)
     assert_same_tree(rig, disk, smaller, here, rig.partitions(smaller)[0], options=ALL)
     rig.assert_mirror(disk, smaller)
+    before = digest(smaller)
+    rig.bsync(disk, smaller)
+    assert digest(smaller) == before
+
+
+def test_a_mask_that_the_mode_does_not_tell(rig: Rig) -> None:
+    """The kernel forgets the mode that an ACL implies: what is a mask of rwx is a mode of r--."""
+    source, target = source_in(rig), rig.image("target.img", SIZE)
+    names = ("large", "folder", "folder/pipe")
+    with rig.mounted(source, options=ALL) as tree:
+        for name in names:
+            (tree / name).chmod(0o644)
+            call("setfacl", "-m", "u:1234:rwx", tree / name)
+    with rig.mounted(source, read_only=True, options=ALL) as tree:
+        assert {os.stat(tree / name).st_mode & 0o777 for name in names} == {0o644}
+        assert all("mask::rwx" in call("getfacl", "-cE", tree / name) for name in names)
+    rig.bsync(source, target)
+    assert_same_tree(rig, source, target, options=ALL)
+    rig.assert_mirror(source, target)
+    before = digest(target)
+    rig.bsync(source, target)
+    assert digest(target) == before
+    with rig.mounted(target, options=ALL) as tree:
+        (tree / "large").chmod(0o644)  # which is the mask's as well
+    assert "large differs in ACL mask" in rig.bsync("verify", source, target, status=6).out
+    rig.bsync(source, target)
+    assert_same_tree(rig, source, target, options=ALL)
+
+
+def test_a_damaged_clone(rig: Rig) -> None:
+    """Its bitmap calls the last blocks used, so that it is not sound, and its files are."""
+    source, target = source_in(rig), rig.image("target.img", SIZE)
+    rig.bsync(source, target)
+    with target.open("r+b") as file:
+        file.seek(17 * 4096 + SIZE // 4096 // 8 - 100)
+        file.write(b"\xff" * 100)
+    with rig.mounted(source, options=ALL) as tree:
+        (tree / "new").write_text("new")
+    assert "is damaged: reiserfsck" in rig.bsync(source, target, status=5).err
+    assert 'reiserfs "bsync-incomplete"' in rig.bsync("inspect", target).out
 
 
 def test_what_was_cut_off_is_marked_and_completed(rig: Rig) -> None:

@@ -12,6 +12,7 @@ from bsync.units import MIB, both_sizes, size_text
 PROGRAMS = ("mke2fs", "tune2fs", "e2fsck", "debugfs")
 
 _TRIAL_SIZE = 4 * MIB
+_LONG_AGO = "19700102"  # 0 is no time
 _RAW = "--engine raw copies the partition byte by byte"
 
 
@@ -93,7 +94,8 @@ def trying(source: Ext, size: int, file: str) -> Command:
 
 def marking(source: Ext, present: Ext, device: str) -> Command:
     """See `ByFiles`."""
-    return ["tune2fs", *marker.marking(source.superblock, present.superblock), device]
+    never = [] if present.clean else ["-T", _LONG_AGO]  # e2fsck has set it
+    return ["tune2fs", *never, *marker.marking(source.superblock, present.superblock), device]
 
 
 def repairing(device: str) -> Command:
@@ -101,7 +103,7 @@ def repairing(device: str) -> Command:
     return ["e2fsck", "-p", device]
 
 
-def checking(device: str) -> Command:
+def checking(device: str, *, writable: bool) -> Command:
     """See `ByFiles`."""
     return ["e2fsck", "-f", "-n", device]
 

@@ -15,6 +15,7 @@ from bsync.units import MIB, both_sizes
 
 PROGRAMS = ("mkreiserfs", "reiserfstune", "reiserfsck")
 
+_LONG_AGO = "19700102"  # 0 is no time
 _MOST_BLOCKS = (1 << 32) - 1
 _TRIAL = ("mkreiserfs", "-q", "-f", "-f", "-b", "4096", "-s", "513", "--format", "3.6")
 _RAW = "--engine raw copies the partition byte by byte"
@@ -66,8 +67,8 @@ def smallest(source: Reiser) -> int:
 
 
 def completed(there: Reiser) -> int | None:
-    """See `ByFiles`."""
-    return None
+    """See `ByFiles`: it counts as checked then."""
+    return there.superblock.checked or None
 
 
 def unlike(source: Reiser, there: Reiser) -> str:
@@ -96,7 +97,9 @@ def trying(source: Reiser, size: int, file: str) -> Command:
 
 def marking(source: Reiser, present: Reiser, device: str) -> Command:
     """See `ByFiles`."""
-    return ["reiserfstune", "-f", "-u", marker.marker_uuid(source.uuid), "-l", marker.LABEL, device]
+    never = [] if present.clean else ["-C", _LONG_AGO]  # reiserfsck has set it
+    names = ["-u", marker.marker_uuid(source.uuid), "-l", marker.LABEL]
+    return ["reiserfstune", "-f", *never, *names, device]
 
 
 def repairing(device: str) -> Command:
@@ -104,9 +107,10 @@ def repairing(device: str) -> Command:
     return ["reiserfsck", "--fix-fixable", "-y", "-q", device]
 
 
-def checking(device: str) -> Command:
-    """See `ByFiles`: reiserfsck writes to what it checks."""
-    return []
+def checking(device: str, *, writable: bool) -> Command:
+    """See `ByFiles`.  After the kernel it settles the journal first, and then notes when it looked;
+    if it may not write, it does not look."""
+    return ["reiserfsck", "--check", "-y", "-q", device] if writable else []
 
 
 def completing(source: Reiser, present: Reiser, device: str) -> list[Command]:

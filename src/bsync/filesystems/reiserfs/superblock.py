@@ -41,6 +41,7 @@ class Superblock:
     unmounted: bool  # since it was last written to
     faults: int  # what reiserfsck has found and not mended; 0: nothing
     hash: str
+    checked: int  # when that was, in seconds since 1970
 
     @property
     def features(self) -> frozenset[str]:
@@ -102,6 +103,7 @@ def parse(data: bytes) -> Superblock:
         unmounted=state == _CLEAN,
         faults=faults,
         hash=_HASHES.get(hash_code, "unknown"),
+        checked=int.from_bytes(data[120:124], "little") if named else 0,
     )
     _check(result)
     return result

@@ -123,7 +123,7 @@ def repairing(device: str) -> Command:
     return []
 
 
-def checking(device: str) -> Command:
+def checking(device: str, *, writable: bool) -> Command:
     """See `ByFiles`."""
     return ["xfs_repair", "-n", device]
 
