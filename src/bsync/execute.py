@@ -75,6 +75,7 @@ def _prepare(
         )  # fmt: skip
         context.trees[step.place.number] = stack.enter_context(tree)
         present = _present(plan, step)
+        by_files.check_names(step, present, context)
         if present and by_files.unchanged(step, present, context):
             context.same.add(step.place.number)
     if isinstance(step, CopyBlocks):

@@ -10,6 +10,8 @@ from bsync.acquire.tree import Tree
 from bsync.engines import attributes, links, masks, rsync, sparse
 from bsync.engines.rsync import Difference, Transfer
 from bsync.errors import CopyFailed
+from bsync.filesystems.kinds import by_files
+from bsync.layout import Filesystem
 
 
 def clone(
@@ -59,6 +61,20 @@ def same(source: Tree, destination: Tree, *, checksum: bool) -> bool:
     doubtful = [] if checksum else [p for names in _of(late - sparse_files, here) for p in names]
     spared = [path for names in holed for path in names]
     return not rsync.differ(source.path, destination.path, spared, doubtful, checksum=checksum)
+
+
+def overfull(source: Tree, there: Filesystem) -> tuple[bytes, int, int] | None:
+    """A directory of the source that has more names than are sure to fit into one of `there`: its
+    path and both numbers.  Raises `CopyFailed`."""
+    try:
+        for path, *_ in attributes.find(source.path, source.special.vast).values():
+            names = os.listdir(os.path.join(os.fsencode(source.path), path))
+            most = by_files(there).most_names(there, [len(name) for name in names])
+            if most is not None and len(names) > most:
+                return path, len(names), most
+    except OSError as error:
+        raise CopyFailed(f"a directory cannot be read: {error.strerror}") from None
+    return None
 
 
 def _refresh(

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 
 from bsync.acquire.tree import check, found_at, mounted_tree, overwrite_start, recover
 from bsync.engines import files
 from bsync.engines.rsync import Transfer
-from bsync.errors import BsyncError, CopyFailed
+from bsync.errors import BsyncError, CopyFailed, Refused
 from bsync.execution.by_blocks import check_grown
 from bsync.execution.context import ANEW, Advance, Context, said, wipe
 from bsync.filesystems import marker as markers
@@ -25,6 +26,20 @@ from bsync.plan.steps import (
     MarkFilesystem,
 )
 from bsync.run import run
+
+
+def check_names(step: CopyFiles, present: Filesystem | None, context: Context) -> None:
+    """Raise `Refused` if a directory is not sure to fit; a finished clone has it already."""
+    there = step.source if step.fresh else present
+    if there is None or not (step.fresh or markers.is_marked(there)):
+        return
+    if found := files.overfull(context.trees[step.place.number], there):
+        path, names, most = found
+        raise Refused(
+            f"{step.place.at_source}: {os.fsdecode(path)} holds {names:,} names, and only {most:,} "
+            f"are sure to fit into a directory of an {there.kind} that is made by files",
+            "--engine blocks copies it as it is; or give the source large_dir (tune2fs -O)",
+        )
 
 
 def unchanged(step: CopyFiles, present: Filesystem, context: Context) -> bool:

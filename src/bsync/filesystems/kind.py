@@ -139,6 +139,10 @@ class ByFiles(Protocol[F_contra]):
         """Blocks that `there` has once it is grown on `size` bytes, so that `source` fits; 0 where
         that cannot be."""
 
+    def most_names(self, there: F_contra, lengths: Sequence[int], /) -> int | None:
+        """How many names are sure to fit into a directory of `there`, if these are the lengths of
+        some of them; None where that has no bound."""
+
     def shortage(self, source: F_contra, there: F_contra, /) -> tuple[str, str]:
         """What the files of `source` need, and what `there` has of it, where that is too little."""
 

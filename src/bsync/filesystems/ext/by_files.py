@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bsync.filesystems import marker as markers
-from bsync.filesystems.ext import make, marker
+from bsync.filesystems.ext import htree, make, marker
 from bsync.filesystems.ext.superblock import Ext
 from bsync.filesystems.kind import Command, Obstacle, Trial
 from bsync.units import MIB, both_sizes, size_text
@@ -141,6 +143,12 @@ def trial(source: Ext) -> Trial | None:
 def grown(source: Ext, there: Ext, size: int) -> int:
     """See `ByFiles`."""
     return make.grown(source.superblock, there.superblock, size)
+
+
+def most_names(there: Ext, lengths: Sequence[int]) -> int | None:
+    """See `ByFiles`."""
+    sb = there.superblock
+    return htree.most_names(sb, lengths) if htree.is_bounded(sb) else None
 
 
 def shortage(source: Ext, there: Ext) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bsync.arrays import Flags, Numbers, Rows, column
-from bsync.filesystems.ext import maps
+from bsync.filesystems.ext import htree, maps
 from bsync.filesystems.ext import rows as table
 from bsync.filesystems.ext.groups import Groups, Read, read_groups
 from bsync.filesystems.ext.superblock import Superblock
@@ -38,6 +38,7 @@ class SpecialInodes:
     linked: frozenset[int] = frozenset()  # files of several names, and device nodes
     late: frozenset[int] = frozenset()  # files that changed since some time
     listed: frozenset[int] = frozenset()  # what may have an ACL
+    vast: frozenset[int] = frozenset()  # directories so large that a copy may not fit
 
 
 def scan(read: Read, sb: Superblock, ahead: Ahead, since: int) -> SpecialInodes:
@@ -50,6 +51,7 @@ def scan(read: Read, sb: Superblock, ahead: Ahead, since: int) -> SpecialInodes:
     linked: set[int] = set()
     late: set[int] = set()
     listed: set[int] = set()
+    vast: set[int] = set()
     for first, rows in tables(read, sb, read_groups(read, sb)):
         numbers = np.arange(first, first + len(rows), dtype=np.int64)
         kind = table.kind(rows)
@@ -59,6 +61,8 @@ def scan(read: Read, sb: Superblock, ahead: Ahead, since: int) -> SpecialInodes:
         device = (kind == stat.S_IFCHR) | (kind == stat.S_IFBLK)
         linked.update(numbers[used & ((names > 1) & (kind != stat.S_IFDIR) | device)].tolist())
         listed.update(numbers[used & (kind != stat.S_IFLNK) & table.has_attributes(rows)].tolist())
+        large = (kind == stat.S_IFDIR) & (table.size(rows) >= htree.vast(sb))
+        vast.update(numbers[used & large].tolist())
         used &= (kind == stat.S_IFREG) | (kind == stat.S_IFDIR)
         _collect(flags, numbers, table.flags(rows) & SETTABLE, used)
         if "project" in sb.features and sb.inode_size > 128:
@@ -67,7 +71,7 @@ def scan(read: Read, sb: Superblock, ahead: Ahead, since: int) -> SpecialInodes:
         changed = (kind == stat.S_IFREG) & (table.changed_at(rows) >= since * 1000)
         late.update(numbers[used & changed].tolist())
         sparse.update(numbers[used & (kind == stat.S_IFREG) & _holed(rows, sb)].tolist())
-    rest = (frozenset(found) for found in (sparse, linked, late, listed))
+    rest = (frozenset(found) for found in (sparse, linked, late, listed, vast))
     return SpecialInodes(flags, projects, *rest)
 
 

@@ -7,6 +7,8 @@ mkreiserfs(8), reiserfstune(8) and reiserfsck(8) ask no question where `-f` is g
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bsync.filesystems import marker
 from bsync.filesystems.kind import Command, Obstacle, Trial, smallest_for
 from bsync.filesystems.reiserfs import superblock
@@ -136,6 +138,11 @@ def trial(source: Reiser) -> Trial | None:
 def grown(source: Reiser, there: Reiser, size: int) -> int:
     """See `ByFiles`: it is made anew."""
     return 0
+
+
+def most_names(there: Reiser, lengths: Sequence[int]) -> int | None:
+    """See `ByFiles`."""
+    return None
 
 
 def shortage(source: Reiser, there: Reiser) -> tuple[str, str]:

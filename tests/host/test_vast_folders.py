@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Directories that are near the limit of what an index of two levels holds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lab import MIB, Lab
+from trees import assert_same_tree
+
+BOUND = 17_660  # names of 245 bytes on blocks of a KiB
+
+
+def crowded(lab: Lab, names: int, *options: str) -> Path:
+    """A filesystem with that many names in a folder; the kernel gets in more than rsync does, which
+    makes temporary ones besides."""
+    image = lab.image("source.img", 48 * MIB)
+    made = ("mke2fs", "-q", "-t", "ext4", "-b", "1024", "-N", "20000", "-O", "^has_journal")
+    lab.make(image, None, *made, "-I", "128", *options)
+    with lab.mounted(image) as tree:
+        (tree / "folder").mkdir()
+        folder = os.open(tree / "folder", os.O_RDONLY)
+        for number in range(names):
+            os.mknod(f"{number:0245}", dir_fd=folder)
+        os.close(folder)
+    return image
+
+
+def test_more_names_than_are_sure_to_fit(lab: Lab) -> None:
+    source, target = crowded(lab, 19_000), lab.image("target.img", 48 * MIB)
+    said = "source (whole device): folder holds 19,000 names, and only 17,6"
+    assert said in lab.bsync("--engine", "files", source, target, status=3).err
+    assert not any(target.read_bytes())
+    lab.bsync(source, target)
+    assert_same_tree(lab, source, target)
+
+
+def test_as_many_names_as_are_sure_to_fit(lab: Lab) -> None:
+    source, target = crowded(lab, BOUND - 100), lab.image("target.img", 48 * MIB)
+    lab.bsync("--engine", "files", source, target)
+    assert_same_tree(lab, source, target)
+
+
+def test_an_index_of_three_levels(lab: Lab) -> None:
+    source, target = crowded(lab, 19_000, "-O", "large_dir"), lab.image("target.img", 48 * MIB)
+    lab.bsync("--engine", "files", source, target)
+    assert_same_tree(lab, source, target)
