@@ -221,6 +221,8 @@ def _request(
     trees: bool = False,
     wait: int = 0,
     bwlimit: int | None = None,
+    transaction: bool = False,
+    keep: int | None = None,
     **shape: Any,
 ) -> Request:
     from bsync.pipeline import Request
@@ -236,6 +238,7 @@ def _request(
         source_password_file or "",
         destination_password_file or "",
         trees,
+        keep or (0 if transaction else None),
         wait,
         bwlimit or 0,
     )

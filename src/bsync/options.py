@@ -128,6 +128,18 @@ _PLANNING: tuple[Callable[[Any], Any], ...] = (
         help="Create DEST as a sparse image file of SIZE.",
     ),
     click.option(
+        "--transaction",
+        is_flag=True,
+        help="Write a copy of the image DEST that shares its extents (XFS, btrfs), and rename it "
+        "into place at success.",
+    ),
+    click.option(
+        "--keep",
+        type=click.IntRange(1),
+        metavar="N",
+        help="The same, and keep the N images before it as DEST.1 (the youngest) to DEST.N.",
+    ),
+    click.option(
         "--bwlimit",
         type=Size(),
         metavar="RATE",

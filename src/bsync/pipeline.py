@@ -58,6 +58,7 @@ class Request:
     source_password_file: str = ""
     destination_password_file: str = ""
     trees: bool = False  # a verification is to compare trees in any case
+    keep: int | None = None  # generations of an image that is written as a whole, if it is
     wait: int = 0  # seconds for a device that something else uses
     rate: int = 0  # bytes a second to be copied at most; 0: as fast as it goes
 
@@ -190,6 +191,7 @@ def _means(request: Request, ledger: ledgers.Ledger, emit: Emit) -> tuple[Means,
             passwords.provider(side, file, request.password_file),
             request.snapshot_size,
             request.create,
+            request.keep,
         )
         for side, file in zip(passwords.SIDES, files, strict=True)
     )

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from bsync.acquire.generation import Draft
 from bsync.acquire.loop import Loop, Node
 from bsync.acquire.lvm import Snapshot
 from bsync.acquire.mount import Directory, Mount
@@ -29,6 +30,8 @@ def rebuild(kind: str, facts: Facts) -> Resource:
                 return Directory.from_facts(facts)
             case Snapshot.kind:
                 return Snapshot.from_facts(facts)
+            case Draft.kind:
+                return Draft.from_facts(facts)
             case Session.kind:
                 return Session.from_facts(facts)
             case StorageDaemon.kind:

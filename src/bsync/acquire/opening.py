@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from bsync.acquire import block, image_format, iscsi_user, loop, lvm, open_iscsi
+from bsync.acquire import block, generation, image_format, iscsi_user, loop, lvm, open_iscsi
 from bsync.acquire.backing import BackingExtent, backing_of
 from bsync.acquire.block import Device
 from bsync.acquire.loop import Over
@@ -61,6 +61,7 @@ class Means:
     credentials: Callable[[IscsiLun], Credentials | None]
     snapshot_size: Share = USUAL  # of a classic snapshot
     create: int = 0  # bytes of an image file to be made as destination
+    keep: int | None = None  # older generations of an image that is written as a whole, if it is
 
 
 @contextlib.contextmanager
@@ -74,6 +75,10 @@ def opened(
     """
     if means.create and role is not Role.SOURCE and not isinstance(locator, DevicePath | LoopFile):
         raise Usage(f"--create makes image files, which {locator} is not")
+    if means.keep is not None and role is Role.DESTINATION:
+        with _drafted(locator, means, means.keep, apart_from) as device:
+            yield device
+        return
     match locator:
         case DevicePath() | LoopFile():
             way = _path(locator, role, means, apart_from)
@@ -85,6 +90,23 @@ def opened(
             way = _export(locator, role, means, apart_from)
     with way as device:
         yield device
+
+
+@contextlib.contextmanager
+def _drafted(
+    locator: Locator, means: Means, keep: int, apart_from: Device | None
+) -> Iterator[Device]:
+    """The next generation of an image file."""
+    if not isinstance(locator, DevicePath | LoopFile | ImageFile):
+        raise Usage(f"--transaction is for image files, which {locator} is not")
+    if means.create:
+        raise Usage("--create makes a new image", "which needs no --transaction")
+    with contextlib.suppress(OSError):
+        block.refuse_overlap(apart_from, str(locator), backing_of(os.stat(locator.path)))
+    with generation.draft(means.ledger, str(locator), locator.path, keep) as made:
+        there = replace(locator, path=made.path)
+        with opened(there, Role.DESTINATION, replace(means, keep=None), apart_from) as device:
+            yield replace(device, word=str(locator), guard=made)
 
 
 @contextlib.contextmanager
