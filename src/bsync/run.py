@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from bsync import trace
+from bsync import distribution, trace
 from bsync.deferred import deferred
 from bsync.errors import BsyncError, CopyFailed, Unavailable
 
@@ -46,17 +46,6 @@ _ENVIRONMENT = {
 _OF_PROGRAMS = {"blkid": {"LIBBLKID_DEBUG": "lowprobe"}}  # else it hides reads that failed
 # If the parent died before PDEATHSIG was set, no signal ever comes; so compare PPID.
 _GUARD = '[ "$PPID" = "$0" ] && exec "$@"'
-# Debian's package for each program, for the hint when one is missing.
-_PACKAGES = {
-    "rsync": "rsync", "mke2fs": "e2fsprogs", "tune2fs": "e2fsprogs", "e2fsck": "e2fsprogs",
-    "debugfs": "e2fsprogs", "resize2fs": "e2fsprogs", "mkreiserfs": "reiserfsprogs",
-    "reiserfstune": "reiserfsprogs", "reiserfsck": "reiserfsprogs",
-    "sfdisk": "fdisk", "blkid": "util-linux", "wipefs": "util-linux", "mkswap": "util-linux",
-    "blkdiscard": "util-linux",
-    "lsblk": "util-linux", "losetup": "mount", "mount": "mount", "umount": "mount",
-    "qemu-storage-daemon": "qemu-system-common",
-    "setpriv": "util-linux", "lvs": "lvm2", "lvcreate": "lvm2", "iscsiadm": "open-iscsi",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -225,7 +214,7 @@ class Beside:
 
 
 def require(programs: Collection[str]) -> None:
-    """Raise `Unavailable`, naming the Debian packages, unless all `programs` are installed."""
+    """Raise `Unavailable`, naming their packages, unless all `programs` are installed."""
     missing = [name for name in programs if not installed(name)]
     if missing:
         raise _missing(missing)
@@ -245,10 +234,7 @@ def loaded(module: str, brings: Path) -> bool:
 
 
 def _missing(programs: Collection[str]) -> Unavailable:
-    packages = sorted({_PACKAGES.get(name, name) for name in programs})
-    return Unavailable(
-        f"not installed: {', '.join(sorted(programs))}", f"apt-get install {' '.join(packages)}"
-    )
+    return Unavailable(f"not installed: {', '.join(sorted(programs))}", distribution.hint(programs))
 
 
 def _search_path() -> str:

@@ -33,7 +33,17 @@ PURE = sorted(
 PURE_FOLDERS = ("plan", "filesystems")
 # Who may import whom: a module those of its own folder and of the floors below it.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("__init__", "arrays", "errors", "extent", "in_progress", "ioctls", "pace", "trace"),
+    (
+        "__init__",
+        "arrays",
+        "distribution",
+        "errors",
+        "extent",
+        "in_progress",
+        "ioctls",
+        "pace",
+        "trace",
+    ),
     ("deferred", "gpt", "locate", "ranges", "units"),
     ("allocation", "layout", "ledger", "run", "say"),
     ("bootcode", "filesystems"),

@@ -78,6 +78,7 @@ def test_a_missing_program_names_its_package(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(Unavailable) as caught:
         run("no-such-program")
     assert caught.value.message == "not installed: no-such-program"
+    monkeypatch.setattr("bsync.distribution._release", lambda: "ID=debian")
     monkeypatch.setattr("shutil.which", lambda *_args, **_more: None)
     with pytest.raises(Unavailable) as caught:
         require(["mke2fs", "tune2fs", "rsync"])

@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from bsync import distribution
 from bsync.acquire.open_iscsi import Credentials
 from bsync.errors import BsyncError, Refused, Unavailable
 from bsync.locate import IscsiLun
@@ -44,10 +45,10 @@ _REASONS: tuple[tuple[str, type[BsyncError], str, str], ...] = (
     ),
     (r"resolv", Unavailable, "cannot resolve the portal's host name", "check the portal's name"),
     (r"write protected", Refused, "the LUN is read-only", "it can only be a source"),
-    (r"libiscsi is not", Unavailable, "not installed: libiscsi", "apt-get install libiscsi7"),
+    (r"libiscsi is not", Unavailable, "not installed: libiscsi", "{libiscsi}"),
     (
         r"nknown driver|does not accept value|block-iscsi", Unavailable,
-        "QEMU's iSCSI support is not installed", "apt-get install qemu-block-extra",
+        "QEMU's iSCSI support is not installed", "{qemu_iscsi}",
     ),
 )  # fmt: skip
 
@@ -107,7 +108,11 @@ def explained(locator: IscsiLun, said: str) -> BsyncError:
     """What libiscsi said, or QEMU by it, as an error of ours."""
     for pattern, kind, what, hint in _REASONS:
         if re.search(pattern, said):
-            facts = {"iqn": locator.iqn, "lun": locator.lun, "initiator": initiator()}
+            facts = {
+                "iqn": locator.iqn, "lun": locator.lun, "initiator": initiator(),
+                "libiscsi": distribution.hint(["libiscsi"]),
+                "qemu_iscsi": distribution.hint(["qemu-iscsi"]),
+            }  # fmt: skip
             return kind(f"{locator}: {what.format(**facts)}", hint)
     return Unavailable(f"{locator}: {said}")
 

@@ -19,6 +19,7 @@ from bsync.acquire.open_iscsi import Credentials
 from bsync.acquire.reserved import reserved
 from bsync.acquire.storage_daemon import PASSWORD, Export, Node, exported
 from bsync.acquire.watchdog import PATIENCE
+from bsync.distribution import hint
 from bsync.errors import Refused, Unavailable
 from bsync.ledger import Ledger
 from bsync.locate import IscsiLun
@@ -52,7 +53,7 @@ def attached(
     """
     if credentials and credentials.target_user:
         raise Unavailable(
-            f"{locator}: mutual CHAP needs the kernel's initiator", "apt-get install open-iscsi"
+            f"{locator}: mutual CHAP needs the kernel's initiator", hint(["iscsiadm"])
         )
     lun = chosen(locator, credentials)
     if (writable or wanted) and lun.read_only:
