@@ -7,6 +7,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 BIN := .venv/bin
 SHARE := $(PREFIX)/share
+UNITS := $(PREFIX)/lib/systemd/system
 # So many tests run beside each other, in processes that take the next one each as they are free.
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup
@@ -36,10 +37,13 @@ install:
 	PYTHONPATH=src $(PYTHON) -B tools/make_docs.py $(DESTDIR)$(SHARE)
 	install -m 644 CHANGELOG.md COPYING README.md SECURITY.md $(DESTDIR)$(SHARE)/doc/bsync
 	install -m 644 docs/*.* $(DESTDIR)$(SHARE)/doc/bsync/docs
+	install -d $(DESTDIR)$(UNITS)
+	install -m 644 systemd/*.service systemd/*.timer $(DESTDIR)$(UNITS)
 	$(if $(DESTDIR),,$(PYTHON) -m compileall -q $(SHARE)/bsync)
 
 uninstall:
 	rm -rf $(DESTDIR)$(SHARE)/bsync $(DESTDIR)$(SHARE)/doc/bsync
+	rm -f $(DESTDIR)$(UNITS)/bsync@.* $(DESTDIR)$(UNITS)/bsync-recover.service
 	rm -f $(DESTDIR)$(PREFIX)/bin/bsync $(DESTDIR)$(SHARE)/man/man8/bsync.8 \
 		$(DESTDIR)$(SHARE)/bash-completion/completions/bsync \
 		$(DESTDIR)$(SHARE)/zsh/site-functions/_bsync \

@@ -10,6 +10,7 @@ is the share of a prefix.
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,8 @@ _COMPLETIONS = {
 }
 
 _DOCUMENTS = ("CHANGELOG.md", "COPYING", "README.md", "SECURITY.md")
+
+_DATE = "2026-11-26"  # of this page's last change
 
 _LOCATORS = """\
 .SH DEVICES
@@ -105,6 +108,56 @@ While a run is on, every filesystem of the destination has the label
 and another UUID, and a boot code that says so; the next run completes it.
 """
 
+_EXAMPLES = """\
+.SH EXAMPLES
+A disk to an image file, first once and then every night:
+.PP
+.EX
+bsync /dev/sdb /backup/sdb.img \\-\\-create 500G
+bsync /dev/sdb /backup/sdb.img
+.EE
+.PP
+A running server to a LUN, through a snapshot:
+.PP
+.EX
+bsync lvm+snapshot://vg0/server iscsi://storage.example/iqn.2004\\-10.org.example:server
+.EE
+.PP
+The same every night at two, by systemd; these lines are
+.IR /etc/bsync/server.conf :
+.PP
+.EX
+SOURCE=lvm+snapshot://vg0/server
+DESTINATION=iscsi://storage.example/iqn.2004\\-10.org.example:server
+.EE
+.PP
+and these commands begin it:
+.PP
+.EX
+systemd\\-creds encrypt \\-\\-name=bsync.password \\- /etc/credstore.encrypted/bsync.password
+systemctl enable \\-\\-now bsync@server.timer
+systemctl enable bsync\\-recover.service
+.EE
+.PP
+Back, onto a new disk that is at least as large, and the proof:
+.PP
+.EX
+bsync /backup/sdb.img /dev/sdc
+bsync verify /backup/sdb.img /dev/sdc
+.EE
+.SH NOTES
+The source is a disk at rest, or a snapshot of it: a filesystem that is in use is refused.
+A clone has the UUIDs of its source; do not mount both by UUID on one machine.
+.SH JSON
+With
+.B \\-\\-json
+standard output has one object a line, with a member
+.I event
+that says what it is;
+.B bsync inspect \\-\\-json
+ends with an object that describes the device.
+"""
+
 _ENVIRONMENT = """\
 .SH ENVIRONMENT
 .TP
@@ -130,6 +183,12 @@ Where ledgers and mount points are kept, instead of
 .TP
 .IR /run/bsync/ run /ledger
 What the run holds: one line is written before each acquisition, and one after.
+.TP
+.IR /etc/bsync/ NAME .conf
+What the unit
+.BI bsync@ NAME .service
+does:
+.BR SOURCE ", " DESTINATION " and " OPTIONS .
 .SH SEE ALSO
 .BR rsync (1),
 .BR mke2fs (8),
@@ -147,9 +206,9 @@ def escaped(text: str) -> str:
 def page() -> str:
     """The man page, bsync(8)."""
     context = click.Context(commands, info_name="bsync")
-    return "\n".join(
+    text = "\n".join(
         [
-            f'.TH BSYNC 8 "" "bsync {__version__}" "System administration"',
+            f'.TH BSYNC 8 "{_DATE}" "bsync {__version__}" "System administration"',
             ".SH NAME",
             f"bsync \\- {_first_line(commands).lower()}",
             *_synopsis(),
@@ -157,13 +216,33 @@ def page() -> str:
             *_paragraphs(commands.help or ""),
             _LOCATORS.rstrip(),
             _RULES.rstrip(),
-            ".SH COMMANDS AND OPTIONS",
-            *_commands(context),
+            ".SH COMMANDS",
+            *_commands(),
+            ".SH OPTIONS",
+            *_options(context),
+            _EXAMPLES.rstrip(),
             ".SH EXIT STATUS",
             *_statuses(),
             _ENVIRONMENT,
         ]
     )
+    return "\n".join(_filled(text.rstrip().split("\n")))
+
+
+def _filled(lines: list[str]) -> Iterator[str]:
+    """Lines of 80 bytes at most, no paragraph where a section has just begun."""
+    before, printed = "", False
+    for line in lines:
+        if line == ".PP" and before.startswith((".SH", ".SS")):
+            continue
+        before = line
+        printed = line == ".EX" or (printed and line != ".EE")  # as it stands
+        if printed or line.startswith("."):
+            yield line
+            continue
+        first, *rest = textwrap.wrap(line, 78, break_long_words=False, break_on_hyphens=False)
+        yield first
+        yield from (f"\\&{more}" if more.startswith((".", "'")) else more for more in rest)
 
 
 def _synopsis() -> Iterator[str]:
@@ -175,14 +254,24 @@ def _synopsis() -> Iterator[str]:
         yield f".PP\n.B bsync\n{escaped(shown)} [\\fIoption\\fP ...] {words}".rstrip()
 
 
-def _commands(context: click.Context) -> Iterator[str]:
+def _commands() -> Iterator[str]:
     for name, command in sorted(commands.commands.items()):
         yield f".SS bsync {escaped(name)}"
         yield from _paragraphs(command.help or "")
+
+
+def _options(context: click.Context) -> Iterator[str]:
+    """Each option once, with the commands that take it unless all do."""
+    takers: dict[tuple[str, str], list[str]] = {}
+    for name, command in sorted(commands.commands.items()):
         for option in command.params:
             record = option.get_help_record(context)
             if isinstance(option, click.Option) and record:
-                yield f".TP\n.B {escaped(record[0])}\n{escaped(record[1])}"
+                takers.setdefault(record, []).append(name)
+    for (words, text), names in sorted(takers.items(), key=lambda item: item[0][0].lstrip("-")):
+        yield f".TP\n.B {escaped(words)}\n{escaped(text)}".replace("\n\n", "\n")
+        if len(names) < len(commands.commands):
+            yield f"({escaped(', '.join(names))})"
 
 
 def _statuses() -> Iterator[str]:

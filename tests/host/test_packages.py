@@ -26,6 +26,7 @@ MADE = (  # below a prefix
     "share/doc/bsync/COPYING",
     "share/doc/bsync/docs/ARCHITECTURE.md",
 )
+UNITS = ("bsync@.service", "bsync@.timer", "bsync-recover.service")
 
 
 def done(*command: str | Path, **environment: str) -> str:
@@ -94,6 +95,8 @@ def test_make_install_is_what_a_packager_expects(tree: Path, tmp_path: Path) -> 
     assert [path.name for path in (tmp_path / "root").iterdir()] == ["opt"]
     for name in MADE:
         assert (prefix / name).stat().st_mode & 0o777 == 0o644, name
+    for name in UNITS:
+        assert (prefix / "lib/systemd/system" / name).is_file()
     launcher = prefix / "bin/bsync"
     assert str(tmp_path) not in launcher.read_text()
     done(*make, "uninstall", f"DESTDIR={tmp_path}/root", "PREFIX=/opt/b")
@@ -109,3 +112,21 @@ def test_make_alone_shows_the_targets_and_makes_nothing(tree: Path) -> None:
     for target in ("demo", "install", "develop", "test"):
         assert f"make {target} " in shown
     assert set(tree.rglob("*")) == before
+
+
+def test_the_units_are_such_as_systemd_takes(tree: Path, tmp_path: Path) -> None:
+    """With a program that is there in place of bsync, and an instance in place of the template."""
+    for path in (tree / "systemd").iterdir():
+        text = path.read_text().replace("ExecStart=bsync ", "ExecStart=/bin/true ")
+        (tmp_path / path.name.replace("@", "@nightly")).write_text(text)
+    assert len(list(tmp_path.iterdir())) == 3
+    said = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *map(str, tmp_path.iterdir())],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
+
+
+def test_the_man_page_is_clean(tmp_path: Path) -> None:
+    done(sys.executable, ROOT / "tools/make_docs.py", tmp_path)
+    done("mandoc", "-Tlint", "-Wwarning", tmp_path / "man/man8/bsync.8")
