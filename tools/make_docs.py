@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Make the man page and the shell completions from the declaration of the options.
+"""Make the man page from the declaration of the options, and put the completions beside it.
 
     python tools/make_docs.py FOLDER
 
-writes FOLDER/man/man8/bsync.8 and the completions where bash, zsh and fish look for them: FOLDER
+writes FOLDER/man/man8/bsync.8, and the completions where bash, zsh and fish look for them: FOLDER
 is the share of a prefix.
 """
 
@@ -15,16 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from click.shell_completion import get_completion_class
 
 from bsync import __version__, errors, parser
 from bsync.cli import main as commands
 
 _COMPLETIONS = {
-    "bash": "bash-completion/completions/bsync",
-    "zsh": "zsh/site-functions/_bsync",
-    "fish": "fish/vendor_completions.d/bsync.fish",
+    "bsync.bash": "bash-completion/completions/bsync",
+    "_bsync": "zsh/site-functions/_bsync",
+    "bsync.fish": "fish/vendor_completions.d/bsync.fish",
 }
+_FUNCTIONS = Path(__file__).parent / "completions"
 
 _DOCUMENTS = ("CHANGELOG.md", "COPYING", "README.md", "SECURITY.md")
 
@@ -167,6 +167,11 @@ If set, as by
 show every command that is run, how it ended and what it complained of, and a traceback on internal
 errors.
 .TP
+.B BSYNC_VERBOSE
+If set, as by
+.BR --verbose ,
+show every command that is run.
+.TP
 .B BSYNC_ISCSI_PASSWORD
 The password for iSCSI, where neither a file nor a credential has it.
 .TP
@@ -289,17 +294,10 @@ def _first_line(command: click.Command) -> str:
     return (command.help or "").strip().splitlines()[0].rstrip(".")
 
 
-def completion(shell: str) -> str:
-    """The completion script for `shell`."""
-    kind = get_completion_class(shell)
-    assert kind is not None, shell
-    return kind(commands, {}, "bsync", "_BSYNC_COMPLETE").source()
-
-
 def main(folder: Path) -> None:
     """Write everything below `folder`."""
     files = {"man/man8/bsync.8": page()}
-    files |= {place: completion(shell) for shell, place in _COMPLETIONS.items()}
+    files |= {place: (_FUNCTIONS / name).read_text() for name, place in _COMPLETIONS.items()}
     for place, text in files.items():
         target = folder / place
         target.parent.mkdir(parents=True, exist_ok=True)

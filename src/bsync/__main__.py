@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import resource
@@ -73,7 +74,19 @@ def _check_memory() -> None:
         raise Unavailable(message, "raise the limit: ulimit -v")
 
 
+def _complete() -> None:
+    """Tell a shell what the last word may become.  Nothing that goes wrong is worth a word."""
+    with contextlib.suppress(Exception):
+        from bsync import completion
+        from bsync.cli import main as commands
+
+        completion.answer(commands, sys.argv[1:])
+
+
 def _run() -> int:
+    if "_BSYNC_COMPLETE" in os.environ:
+        _complete()
+        return Status.DONE
     try:
         _check_memory()
         with machine_troubles():

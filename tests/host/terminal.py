@@ -23,14 +23,15 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Terminal:
-    """A run of bsync on a pseudo-terminal."""
+    """A command on a pseudo-terminal."""
 
-    def __init__(self, lab: Lab, *words: str | Path, columns: int = 160, lines: int = 40) -> None:
+    def __init__(
+        self, command: list[str], environment: dict[str, str], columns: int = 160, lines: int = 40
+    ) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "bsync", *lab.engined(words)],
-            env={**lab.environment, "TERM": "xterm"}, stdin=slave, stdout=slave, stderr=slave,
+            command, env={**environment, "TERM": "xterm"}, stdin=slave, stdout=slave, stderr=slave,
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C reaches it
         )  # fmt: skip
@@ -94,7 +95,18 @@ class Terminal:
 def on_terminal(
     lab: Lab, *words: str | Path, columns: int = 160, lines: int = 40
 ) -> Iterator[Terminal]:
-    terminal = Terminal(lab, *words, columns=columns, lines=lines)
+    """A run of bsync."""
+    command = [sys.executable, "-m", "bsync", *map(str, lab.engined(words))]
+    with running(command, lab.environment, columns, lines) as terminal:
+        yield terminal
+
+
+@contextlib.contextmanager
+def running(
+    command: list[str], environment: dict[str, str], columns: int = 160, lines: int = 40
+) -> Iterator[Terminal]:
+    """Any command."""
+    terminal = Terminal(command, environment, columns, lines)
     try:
         yield terminal
     finally:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,8 @@ def test_a_damaged_filesystem_has_a_hint(lab: Lab) -> None:
 def test_hostile_names_on_a_terminal(lab: Lab) -> None:
     source = renamed(disk(lab))
     target = lab.image(f"target{EVIL}.img", source.stat().st_size)
-    terminal = Terminal(lab, "--yes", source, target)
+    words = [sys.executable, "-m", "bsync", "--yes", str(source), str(target)]
+    terminal = Terminal(words, lab.environment)
     terminal.read_until(lambda: False)
     assert terminal.child.wait() == 0, terminal.shown
     for sequence in (b"\x1b[2J", b"\x1b]0;", b"\x07", "\u202e".encode()):

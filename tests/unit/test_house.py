@@ -56,7 +56,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("pipeline",),
     ("jobs",),
     ("parser",),
-    ("options",),
+    ("completion", "options"),
     ("cli",),
     ("__main__",),
 )
