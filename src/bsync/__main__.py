@@ -29,9 +29,11 @@ import click  # noqa: E402 after what a signal would cut short
 from bsync.errors import (  # noqa: E402
     MEANING,
     BsyncError,
+    Defect,
     Status,
     Stopped,
     Unavailable,
+    Untold,
     machine_troubles,
 )
 from bsync.say import say_error  # noqa: E402
@@ -83,6 +85,16 @@ def _complete() -> None:
         completion.answer(commands, sys.argv[1:])
 
 
+def _tell(error: BsyncError) -> None:
+    """Say what nobody has said yet, to a program as an event."""
+    if "--json" not in sys.argv or isinstance(error, Untold):
+        say_error(error)
+        return
+    from bsync.jsonlines import JsonReporter
+
+    JsonReporter().failed(error)
+
+
 def _run() -> int:
     if "_BSYNC_COMPLETE" in os.environ:
         _complete()
@@ -96,12 +108,12 @@ def _run() -> int:
         return Status.DONE
     except BsyncError as error:
         if not error.said:
-            say_error(error)
+            _tell(error)
         return error.status
     except click.ClickException as error:
         from bsync.parser import explained
 
-        say_error(explained(error))
+        _tell(explained(error))
         return Status.USAGE
     except Stopped as error:
         say_error(BsyncError(error.message, error.hint))
@@ -113,7 +125,7 @@ def _run() -> int:
         if os.environ.get("BSYNC_DEBUG"):
             raise
         defect = f"a defect in bsync: {type(error).__name__}: {error}"
-        say_error(BsyncError(defect, "please report it; BSYNC_DEBUG=1 shows where it is"))
+        _tell(Defect(defect, "please report it; BSYNC_DEBUG=1 shows where it is"))
         return Status.DEFECT
 
 

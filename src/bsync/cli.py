@@ -6,7 +6,6 @@ Whatever is heavy is imported when a command runs, so that `bsync --help` answer
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +67,7 @@ def clone(
     from bsync.report import reporting
 
     request = _request(src, dest, **shape)
-    with reporting(as_json=as_json, quiet=quiet and not dry_run) as reporter:
+    with reporting(src, dest, as_json=as_json, quiet=quiet and not dry_run) as reporter:
         if dry_run:
             pipeline.plan(request, reporter.emit)
         else:
@@ -84,7 +83,7 @@ def plan(src: str, dest: str, as_json: bool, **shape: Any) -> None:
     from bsync import pipeline
     from bsync.report import reporting
 
-    with reporting(as_json=as_json) as reporter:
+    with reporting(src, dest, as_json=as_json) as reporter:
         pipeline.plan(_request(src, dest, **shape), reporter.emit)
 
 
@@ -104,7 +103,7 @@ def verify(src: str, dest: str, files: bool, quiet: bool, as_json: bool, **means
     from bsync import pipeline
     from bsync.report import reporting
 
-    with reporting(as_json=as_json, quiet=quiet) as reporter:
+    with reporting(src, dest, as_json=as_json, quiet=quiet) as reporter:
         pipeline.check(_request(src, dest, trees=files, **means), reporter.emit)
 
 
@@ -115,12 +114,15 @@ def verify(src: str, dest: str, files: bool, quiet: bool, as_json: bool, **means
 def inspect(src: str, as_json: bool, **means: Any) -> None:
     """Show what is on SRC."""
     from bsync import explain, pipeline
+    from bsync.jsonlines import JsonReporter
     from bsync.report import reporting
 
-    with reporting(as_json=as_json) as reporter:
+    with reporting(src, as_json=as_json) as reporter:
         side = pipeline.inspect(_request(src, **means), reporter.emit)
-        text = json.dumps(explain.side_data(side)) if as_json else explain.layout_text(side)
-        say(*text.split("\n"))
+        if isinstance(reporter, JsonReporter):
+            reporter.inspected(side)
+        else:
+            say(*explain.layout_text(side).split("\n"))
 
 
 @main.command()

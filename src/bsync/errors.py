@@ -25,10 +25,16 @@ class Status(IntEnum):
     DIFFERENT = 6
     UNRELEASED = 7
     BUSY = 8
+    UNTOLD = 9
     DEFECT = 70
     HUNG_UP = 129
     INTERRUPTED = 130
     TERMINATED = 143
+
+    @property
+    def word(self) -> str:
+        """Its name for programs."""
+        return self.name.lower().replace("_", "-")
 
 
 MEANING: dict[Status, str] = {
@@ -40,6 +46,7 @@ MEANING: dict[Status, str] = {
     Status.DIFFERENT: "verification found a difference",
     Status.UNRELEASED: "done, but something could not be released (see bsync recover)",
     Status.BUSY: "something else uses the source or the destination; nothing was written",
+    Status.UNTOLD: "done, but not all events of --json could be written",
     Status.DEFECT: "a defect in bsync itself; please report it",
     Status.HUNG_UP: "hung up (SIGHUP); everything released",
     Status.INTERRUPTED: "interrupted (SIGINT, Ctrl-C); everything released",
@@ -116,6 +123,18 @@ class Unreleased(BsyncError):
     """The work is done, but something acquired on the way is still there."""
 
     status = Status.UNRELEASED
+
+
+class Defect(BsyncError):
+    """A mistake of ours."""
+
+    status = Status.DEFECT
+
+
+class Untold(BsyncError):
+    """The work is done, but whoever reads of it has not been told all."""
+
+    status = Status.UNTOLD
 
 
 _LIMITS = {

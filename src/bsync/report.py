@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Events made visible: on a terminal, as plain lines, or as JSON lines.
+"""Events made visible: on a terminal, as plain lines, or as JSON lines (`jsonlines`).
 
 Output that cannot be written (a closed pipe, a full disk) never ends a run.
 """
@@ -7,13 +7,11 @@ Output that cannot be written (a closed pipe, a full disk) never ends a run.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Protocol
 
 from bsync.deferred import listening
@@ -29,7 +27,8 @@ from bsync.events import (
     StepEnded,
     StepStarted,
 )
-from bsync.explain import plan_data, plan_text, title
+from bsync.explain import plan_text, title
+from bsync.jsonlines import JsonReporter
 from bsync.plan.steps import Copying
 from bsync.say import say, say_error
 from bsync.screen.painter import Painter
@@ -178,35 +177,6 @@ class TerminalReporter(PlainReporter):
         return self._progress.lines(time.monotonic(), width, height, "#-" if plain else "█░")
 
 
-class JsonReporter:
-    """One JSON object a line, on standard output, for programs."""
-
-    def emit(self, event: Event) -> None:
-        match event:
-            case Planned(plan=plan):
-                self._line("planned", plan_data(plan))
-            case _:
-                self._line(_name(event), asdict(event))
-
-    def failed(self, error: BsyncError | Stopped) -> None:
-        data: dict[str, object] = {"status": int(error.status)}
-        if isinstance(error, BsyncError):
-            data |= {"message": error.message, "hint": error.hint}
-        self._line("failed", data)
-
-    def close(self) -> None:
-        pass
-
-    def _line(self, name: str, data: dict[str, object]) -> None:
-        say(json.dumps({"event": name, **data}))
-
-
-def _name(event: Event) -> str:
-    """`StepStarted` → `step-started`."""
-    words = "".join(f"-{c.lower()}" if c.isupper() else c for c in type(event).__name__)
-    return words.removeprefix("-")
-
-
 def _can_move() -> bool:
     """Whether both streams are a terminal whose cursor moves, and nobody else writes there; a
     stream that was closed before the start is None."""
@@ -217,18 +187,18 @@ def _can_move() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
 
 
-def _reporter(as_json: bool, quiet: bool) -> Reporter:
+def _reporter(as_json: bool, quiet: bool, words: tuple[str, ...]) -> Reporter:
     if as_json:
-        return JsonReporter()
+        return JsonReporter(*words)
     if quiet:
         return QuietReporter()
     return TerminalReporter() if _can_move() else PlainReporter()
 
 
 @contextlib.contextmanager
-def reporting(*, as_json: bool, quiet: bool = False) -> Iterator[Reporter]:
+def reporting(*words: str, as_json: bool, quiet: bool = False) -> Iterator[Reporter]:
     """The reporter that fits where the output goes; it hears how the run ends, by a signal too."""
-    reporter = _reporter(as_json, quiet)
+    reporter = _reporter(as_json, quiet, words)
     try:
         with listening(), machine_troubles():
             yield reporter
@@ -238,3 +208,5 @@ def reporting(*, as_json: bool, quiet: bool = False) -> Iterator[Reporter]:
         raise
     finally:
         reporter.close()
+    if isinstance(reporter, JsonReporter):
+        reporter.check()

@@ -4,17 +4,24 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from lab import MIB, Lab, Run
 from small_disks import BARE_SIZE, DISK_SIZE, bare, disk
 
+from bsync.errors import Status
+
 
 def events(run: Run) -> list[dict[str, Any]]:
     """Every line of output; no line is anything else."""
     found = [json.loads(line) for line in run.out.splitlines()]
-    assert all(isinstance(event, dict) for event in found)
+    assert all({"event", "schema", "run", "time"} <= set(event) for event in found)
+    assert len({event["run"] for event in found}) <= 1
     return found
 
 
@@ -56,7 +63,8 @@ def test_a_plan(lab: Lab) -> None:
     plan = events(run)[0]
     assert plan["destroys"]
     assert [step["do"] for step in plan["steps"]][:1] == ["WriteTable"]
-    assert run.out == lab.bsync("--dry-run", "--json", source, target).out
+    (again,) = events(lab.bsync("--dry-run", "--json", source, target))
+    assert {**again, "run": "", "time": ""} == {**plan, "run": "", "time": ""}
 
 
 @pytest.mark.parametrize("command", ["clone", "plan", "verify"])
@@ -100,7 +108,8 @@ def test_an_interrupted_run(lab: Lab) -> None:
     source, target = bare(lab), lab.image("target.img", BARE_SIZE)
     run = lab.faulty("after-step", 1, "TERM", "--json", source, target)
     assert run.status == 143
-    assert events(run)[-1] == {"event": "failed", "status": 143}
+    last = events(run)[-1]
+    assert (last["event"], last["status"], last["error"]) == ("failed", 143, "terminated")
 
 
 def test_verification_lists_each_difference(lab: Lab) -> None:
@@ -145,3 +154,70 @@ def test_names_that_are_not_utf_8(lab: Lab) -> None:
     (side,) = events(lab.bsync("inspect", "--json", odd))
     assert side["name"] == str(odd)
     lab.bsync("inspect", odd)
+
+
+# --- the contract -------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[2] / "docs/json.md"
+
+
+def documented() -> dict[str, set[str]]:
+    """The fields of each event that the page tells of."""
+    _, *parts = re.split(r"^## ", PAGE.read_text(), flags=re.MULTILINE)
+    found = {}
+    for part in parts:
+        name, _, text = part.partition("\n")
+        cells = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+        found[name] = {field for cell in cells for field in re.findall(r"`([a-z_]+)`", cell)}
+    always = found.pop("In every line")
+    return {name: fields | always for name, fields in found.items()}
+
+
+def test_the_page_tells_of_what_is_written(lab: Lab) -> None:
+    """Every event of the page is seen here, with its fields and no others."""
+    source, target = disk(lab), lab.image("target.img", DISK_SIZE)
+    runs = [
+        lab.bsync("--json", "--engine", "files", source, target),
+        lab.bsync("verify", "--json", source, bare(lab, name="other.img"), status=6),
+        lab.bsync("inspect", "--json", source),
+        lab.bsync("inspect", "--json", bare(lab, name="bare.img")),
+    ]
+    seen: dict[str, set[str]] = {}
+    for run in runs:
+        for event in events(run):
+            seen.setdefault(event["event"], set()).update(event)
+    assert seen == documented()
+
+
+def test_every_error_is_in_the_page() -> None:
+    (row,) = re.findall(r"^\| `error` \| (.*)", PAGE.read_text(), re.MULTILINE)
+    assert set(re.findall(r"`([a-z-]+)`", row)) == {one.word for one in Status if one}
+
+
+@pytest.mark.parametrize("words", [["a", "b", "c"], ["a", "b", "--none"], ["loop:x", "y"], ["a"]])
+def test_a_wrong_command_line_is_an_event(lab: Lab, words: list[str]) -> None:
+    run = lab.bsync("--json", *words, status=2)
+    (event,) = events(run)
+    assert (event["event"], event["status"], event["error"]) == ("failed", 2, "usage")
+    assert event["hint"]
+    assert not run.err
+
+
+def test_a_summary(lab: Lab) -> None:
+    source, target = bare(lab), lab.image("target.img", BARE_SIZE)
+    last = events(lab.bsync("--json", source, target))[-1]
+    assert last["names"] == [str(source), str(target)]
+    assert last["seconds"] > 0
+
+
+def test_lines_that_cannot_be_written_are_a_failure(lab: Lab) -> None:
+    """But the clone is made."""
+    source, target = bare(lab), lab.image("target.img", BARE_SIZE)
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "bsync", "--json", source, target],
+            env=lab.environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert run.returncode == 9
+    assert "No space left" in run.stderr
+    lab.bsync("verify", source, target)

@@ -24,6 +24,7 @@ from bsync.errors import (
     Stopped,
     Unavailable,
     Unreleased,
+    Untold,
 )
 from bsync.events import Emit
 from bsync.layout import Blank, Side, bare
@@ -135,7 +136,7 @@ def test_words_that_make_sense(
     "words",
     ["", "a", "a b c", "clone a", "plan a", "verify a", "inspect", "inspect a b", "recover a",
      "--nonsense a b", "a b --engine none", "a b --create x", "a b --create 0", "a b --create",
-     "verify a b --yes", "plan a b --yes", "--json", "a b --wait x", "a b --wait -1",
+     "verify a b --yes", "plan a b --yes", "a b --wait x", "a b --wait -1",
      "a b --bwlimit 0", "a b --snapshot-size 0%", "inspect a -q", "help x", "help x y"],
 )  # fmt: skip
 def test_words_that_do_not(
@@ -230,6 +231,7 @@ def test_version(monkeypatch: pytest.MonkeyPatch, calls: Calls, capsys: Capture)
         (Different("x"), 6),
         (Unreleased("x"), 7),
         (InUse("x"), 8),
+        (Untold("x"), 9),
         (Stopped(signal.SIGHUP), 129),
         (Stopped(signal.SIGINT), 130),
         (Stopped(signal.SIGTERM), 143),

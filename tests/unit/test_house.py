@@ -49,7 +49,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("bootcode", "filesystems"),
     ("acquire", "plan"),
     ("blockio", "events", "explain", "passwords", "recovery", "repair", "survey"),
-    ("engines", "preflight", "screen"),
+    ("engines", "jsonlines", "preflight", "screen"),
     ("report",),
     ("execution", "verify"),
     ("execute",),

@@ -9,11 +9,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from datetime import datetime
 
 import builders
 import pytest
 
-from bsync.errors import BsyncError, Different, Refused, Stopped
+from bsync.errors import BsyncError, Different, Refused, Stopped, Untold
 from bsync.events import (
     Comparing,
     Differed,
@@ -100,11 +101,18 @@ def test_json_lines(capsys: Capture) -> None:
     ]  # fmt: skip
     assert lines[0]["steps"]
     assert lines[0]["source"]["content"]["uuid"] == builders.UUID
+    heads = [(line.pop("schema"), line.pop("run"), line.pop("time")) for line in lines]
+    assert len({(schema, run) for schema, run, _ in heads}) == 1
+    assert all(datetime.fromisoformat(time).tzinfo for _, _, time in heads)
     assert lines[4] == {"event": "step-advanced", "index": 1, "done": 500}
     assert lines[8]["text"] == "something \udcff\x1b[2J\nelse"
     assert lines[9]["transferred"] == 1000
-    assert lines[10] == {"event": "failed", "status": 3, "message": "not so", "hint": "do this"}
-    assert lines[11] == {"event": "failed", "status": 143}
+    assert lines[9]["names"] == lines[10].pop("names") == []
+    assert lines[9]["seconds"] <= lines[10].pop("seconds")
+    assert lines[10] == {
+        "event": "failed", "status": 3, "error": "refused", "message": "not so", "hint": "do this",
+    }  # fmt: skip
+    assert (lines[11]["status"], lines[11]["error"]) == (143, "terminated")
 
 
 def test_progress_is_told_after_a_while_only(
@@ -153,7 +161,11 @@ def test_output_that_goes_nowhere_ends_no_run(
 ) -> None:
     monkeypatch.setattr(sys, "stdout", broken())
     monkeypatch.setattr(sys, "stderr", broken())
-    through(make())
+    reporter = make()
+    through(reporter)
+    if isinstance(reporter, JsonReporter):
+        with pytest.raises(Untold):
+            reporter.check()
 
 
 def test_a_closed_pipe_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
