@@ -71,6 +71,7 @@ class Calls:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
     made = Calls()
+    monkeypatch.setenv("BSYNC_VERBOSE", "")  # --verbose sets it
     for name in ("clone", "plan", "check", "inspect", "recover"):
         monkeypatch.setattr(pipeline, name, getattr(made, name))
     with contextlib.ExitStack() as stack:
