@@ -27,9 +27,10 @@ from bsync.events import (
     StepStarted,
 )
 from bsync.explain import title
+from bsync.jsonlines import JsonReporter
 from bsync.plan import Options, make_plan
 from bsync.plan.steps import Copying
-from bsync.report import JsonReporter, PlainReporter, Reporter, TerminalReporter, reporting
+from bsync.report import PlainReporter, Reporter, TerminalReporter, reporting
 from bsync.say import say, say_error
 from bsync.units import size_text
 
