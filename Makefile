@@ -27,8 +27,8 @@ help:
 # Where the system's Python finds its packages differs by distribution, so bsync has a folder of its
 # own.  A package compiles by itself what it installs.
 install:
-	@$(PYTHON) -c 'import click, numpy, rich' || { echo 'make install needs click, numpy and' \
-		'rich for $(PYTHON): on Debian, python3-click, python3-numpy and python3-rich'; exit 1; }
+	@$(PYTHON) -c 'import click, numpy' || { echo 'make install needs click and numpy' \
+		'for $(PYTHON): on Debian, python3-click and python3-numpy'; exit 1; }
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(SHARE)/bsync $(DESTDIR)$(SHARE)/doc/bsync/docs
 	cd src && find bsync -name '*.py' -exec install -D -m 644 {} $(DESTDIR)$(SHARE)/bsync/{} \;
 	printf '%s\n' '#!$(PYTHON) -I' 'import sys' 'sys.path.insert(0, "$(SHARE)/bsync")' \

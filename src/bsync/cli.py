@@ -6,6 +6,7 @@ Whatever is heavy is imported when a command runs, so that `bsync --help` answer
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -113,16 +114,17 @@ def verify(src: str, dest: str, files: bool, quiet: bool, as_json: bool, **means
 @options.as_json
 def inspect(src: str, as_json: bool, **means: Any) -> None:
     """Show what is on SRC."""
-    from bsync import explain, pipeline
+    from bsync import pipeline
     from bsync.jsonlines import JsonReporter
     from bsync.report import reporting
+    from bsync.screen.layouts import layout_text
 
     with reporting(src, as_json=as_json) as reporter:
         side = pipeline.inspect(_request(src, **means), reporter.emit)
         if isinstance(reporter, JsonReporter):
             reporter.inspected(side)
         else:
-            say(*explain.layout_text(side).split("\n"))
+            say(*layout_text(side, shutil.get_terminal_size().columns).split("\n"))
 
 
 @main.command()
@@ -248,12 +250,12 @@ def _request(
 
 def _confirmed(plan: Plan, unseen: bool) -> bool:
     """Ask the one question there is.  Without a terminal nobody can answer it: no."""
-    from bsync import explain
+    from bsync.screen.plans import plan_text
 
     if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
         return False
     if unseen:
-        say(*explain.plan_text(plan).split("\n"))
+        say(*plan_text(plan, shutil.get_terminal_size().columns).split("\n"))
     say(f"Destroy this on {plan.destination.word}?")
     try:
         return input("Type yes to go on: ").strip().lower() == "yes"

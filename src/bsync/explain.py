@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A `Plan` or a tree of volumes as text, and as plain data for JSON.  Pure."""
+"""What steps are called; a `Plan` or a tree of volumes as plain data for JSON.  Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from bsync.filesystems.kinds import by_blocks
@@ -17,7 +16,6 @@ from bsync.layout import (
     Side,
     Swap,
     Unsupported,
-    Volume,
     describe,
 )
 from bsync.plan.steps import (
@@ -40,7 +38,7 @@ from bsync.plan.steps import (
     WriteBoot,
     WriteTable,
 )
-from bsync.units import printable, size_text
+from bsync.units import size_text
 
 
 def title(step: Step) -> str:
@@ -99,76 +97,6 @@ def _blocks_title(step: MarkBlocks | CopyBlocks | CompleteBlocks) -> str:
             return f"{name}: {'copy' if fresh else 'synchronise'} {describe(source)}"
         case CompleteBlocks(grow=grow):
             return f"{name}: {'grow, ' if grow else ''}finish: write superblock"
-
-
-def plan_text(plan: Plan) -> str:
-    """The plan for people: both sides, every step with its reason, what is destroyed."""
-    lines = [
-        *_side_lines("source", plan.source),
-        *_side_lines("destination", plan.destination),
-        "",
-        *(_step_line(number, step) for number, step in enumerate(plan.steps, 1)),
-    ]
-    if not plan.steps:
-        lines.append("nothing to do")
-    lines += [f"note: {note}" for note in plan.notes]
-    if plan.destroys:
-        lines += ["", "This will destroy:", *(f"  {what}" for what in plan.destroys)]
-    return "\n".join(map(printable, lines))
-
-
-def _step_line(number: int, step: Step) -> str:
-    amount = f", {_amount(step)}" if isinstance(step, Copying) else ""
-    return f"{number:3}. {title(step)}{amount} ({step.reason})"
-
-
-def _amount(step: Copying) -> str:
-    bound = "" if isinstance(step, CopyFiles | CopyBlocks) and step.fresh else "at most "
-    amount = f"{bound}{size_text(step.cost)}"
-    return amount if step.engine == "raw" else f"{amount} by {step.engine}"
-
-
-def layout_text(side: Side) -> str:
-    """What is on a device, for people."""
-    return "\n".join(map(printable, _side_lines("device", side)))
-
-
-def _side_lines(role: str, side: Side) -> Iterable[str]:
-    size = size_text(side.layout.size)
-    yield f"{role + ':':12} {side.word} ({side.description}, {size}): {_summary(side.layout)}"
-    if isinstance(side.layout, Disk):
-        for part in side.layout.table.partitions:
-            yield f"{'':12} {_partition_line(part)}"
-
-
-def _summary(layout: Volume) -> str:
-    if not isinstance(layout, Disk):
-        return _content_text(layout.content)
-    table, gap = layout.table, layout.table.gap
-    boot = ", boot code" if any(table.boot_code[:BOOT_PROGRAM]) else ""
-    boot = ", INCOMPLETE CLONE" if table.incomplete else boot
-    boot += f" and {size_text(gap.size)} before the first partition" if gap.size else ""
-    faults = table.gpt.faults if table.gpt else ()
-    return "; ".join((f"{table.kind} table {table.identifier}{boot}", *faults))
-
-
-def _partition_line(part: Partition) -> str:
-    what = "extended" if part.is_extended else _content_text(part.content)
-    flag = ", bootable" if part.bootable else ""
-    return f"{part.number:2}  {size_text(part.extent.size):>9}  type {part.type}{flag}  {what}"
-
-
-def _content_text(content: Content) -> str:
-    match content:
-        case Filesystem():
-            clean = "" if content.clean else ", not clean"
-            used = f"{size_text(content.used)} of {size_text(content.size)} used"
-            name = " ".join(filter(None, (describe(content), content.uuid)))
-            return f"{name}, {used}{clean}"
-        case Swap(uuid=uuid):
-            return f"{describe(content)} {uuid}"
-        case _:
-            return describe(content)
 
 
 # --- plain data ---------------------------------------------------------------------------

@@ -119,7 +119,7 @@ def inspect(request: Request, emit: Emit) -> Side:
     with (
         _ledger_if_needed(request.source) as ledger,
         _waited_for(
-            partial(opened, locator, Role.SIGHT, _means(request, ledger, emit)[0]),
+            partial(opened, locator, Role.GLANCE, _means(request, ledger, emit)[0]),
             request.wait,
             emit,
         ) as device,

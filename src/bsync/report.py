@@ -27,14 +27,16 @@ from bsync.events import (
     StepEnded,
     StepStarted,
 )
-from bsync.explain import plan_text, title
+from bsync.explain import title
 from bsync.jsonlines import JsonReporter
 from bsync.plan.steps import Copying
-from bsync.say import say, say_error
+from bsync.say import RED, say, say_error
 from bsync.screen.painter import Painter
+from bsync.screen.plans import destroyed_lines, plan_lines
 from bsync.screen.progress import Progress
 from bsync.trace import ALL, COMMANDS
 
+_NARROWEST = 40  # columns; a plan is no narrower
 _SILENCE = 10.0  # seconds without a plain line after which progress gets one
 
 
@@ -50,6 +52,8 @@ class Reporter(Protocol):
 
 class PlainReporter:
     """Plain lines: for logs, cron, pipes and terminals that can do no more."""
+
+    _alarm = ""  # the colour of what is destroyed
 
     def __init__(self) -> None:
         self._started = self._spoke = time.monotonic()
@@ -97,7 +101,9 @@ class PlainReporter:
         """What is said on every screen."""
         match event:
             case Planned(plan=plan):
-                self._say(*plan_text(plan).split("\n"), "")
+                width = max(shutil.get_terminal_size().columns, _NARROWEST)
+                self._say(*plan_lines(plan, width))
+                self._say(*destroyed_lines(plan, width), "", colour=self._alarm)
             case Noticed(text=text):
                 self._say(text)
             case Differed(text=text):
@@ -116,9 +122,9 @@ class PlainReporter:
     def close(self) -> None:
         pass
 
-    def _say(self, *lines: str) -> None:
+    def _say(self, *lines: str, colour: str = "") -> None:
         self._spoke = time.monotonic()
-        say(*lines)
+        say(*lines, colour=colour)
 
 
 def _screenful() -> int:
@@ -138,6 +144,7 @@ class TerminalReporter(PlainReporter):
 
     def __init__(self) -> None:
         super().__init__()
+        self._alarm = "" if os.environ.get("NO_COLOR") else RED
         self._painter: Painter | None = None
         self._title = ""
 
@@ -168,9 +175,9 @@ class TerminalReporter(PlainReporter):
             self._painter.close()
             self._painter = None
 
-    def _say(self, *lines: str) -> None:
+    def _say(self, *lines: str, colour: str = "") -> None:
         with self._painter.above() if self._painter else contextlib.nullcontext():
-            super()._say(*lines)
+            super()._say(*lines, colour=colour)
 
     def _picture(self, width: int, height: int) -> list[str]:
         plain = "utf" not in (sys.stderr.encoding or "").lower()

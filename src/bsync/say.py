@@ -9,8 +9,10 @@ import sys
 from bsync.errors import BsyncError
 from bsync.units import printable
 
+RED = "31"  # as terminals number it (SGR)
 
-def say(*lines: str, error: bool = False) -> None:
+
+def say(*lines: str, error: bool = False, colour: str = "") -> None:
     """Lines of output, whole or not at all.  What a name or a label from a disk says can neither
     steer the terminal nor break a line."""
     stream = sys.stderr if error else sys.stdout
@@ -18,7 +20,7 @@ def say(*lines: str, error: bool = False) -> None:
     with contextlib.suppress(OSError, ValueError):
         text = "\n".join(map(printable, lines))
         shown = text.encode(encoding, "backslashreplace").decode(encoding)
-        print(shown, file=stream, flush=True)
+        print(f"\x1b[{colour}m{shown}\x1b[0m" if colour else shown, file=stream, flush=True)
 
 
 def say_error(error: BsyncError) -> None:

@@ -22,7 +22,7 @@ from bsync import run as gateway
 from bsync.acquire.backing import BackingExtent
 from bsync.acquire.block import Device
 from bsync.errors import BsyncError
-from bsync.explain import layout_text, plan_data, plan_text, side_data
+from bsync.explain import plan_data, side_data
 from bsync.filesystems.ext import make, marker, superblock
 from bsync.filesystems.ext.superblock import Ext
 from bsync.filesystems.reiserfs import by_files as reiserfs
@@ -30,6 +30,8 @@ from bsync.filesystems.reiserfs.kind import read as read_reiserfs
 from bsync.layout import Blank, Extent, Side, bare
 from bsync.plan import Options, make_plan
 from bsync.run import Completed
+from bsync.screen.layouts import layout_text
+from bsync.screen.plans import plan_text
 from bsync.survey import filesystem, survey, table
 
 Image = Callable[[Path], None]

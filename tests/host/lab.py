@@ -107,6 +107,7 @@ class Lab:
         self.environment = {**os.environ, "BSYNC_RUNTIME_DIR": str(self.runtime)}
         self.environment.pop("BSYNC_DEBUG", None)
         self.environment.pop("BSYNC_VERBOSE", None)
+        self.environment["COLUMNS"] = "1000"  # no line of a plan is wrapped
         # Stand-ins for programs go there, and by it every process of this lab is known: bsync
         # gives its children nothing of its own environment but the search path.
         self.programs = folder / "programs"

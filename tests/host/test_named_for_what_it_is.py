@@ -58,3 +58,16 @@ def test_lilo_on_a_clone_by_files_is_noted(lab: Lab) -> None:
     write(source, 0, b"\xfa\xeb\x21\x01\xb4\x01LILO")
     assert "run lilo" in lab.bsync("plan", "--engine", "files", source, target).out
     assert "run lilo" not in lab.bsync("plan", "--engine", "blocks", source, target).out
+
+
+def test_what_is_mounted_may_be_looked_at(lab: Lab) -> None:
+    """Its device and the file below; nothing else is done with it."""
+    source = lab.image("source.img", 16 * MIB)
+    call("mke2fs", "-q", "-t", "ext4", "-L", "busy", source)
+    with lab.mounted(source) as tree:
+        (device,) = lab.loops_over(source)
+        said = lab.bsync("inspect", device).out
+        assert f"mounted on {tree}" in " ".join(said.split())
+        assert 'ext4 "busy"' in said
+        assert 'ext4 "busy"' in lab.bsync("inspect", source).out
+        lab.bsync("plan", device, lab.image("target.img", 16 * MIB), status=8)

@@ -14,9 +14,10 @@ from captured import Captured, Recorder, captured, recorder
 from recipes import RECIPES
 
 from bsync.errors import BsyncError
-from bsync.explain import layout_text, plan_text
 from bsync.layout import Side
 from bsync.plan import Options, make_plan
+from bsync.screen.layouts import layout_text
+from bsync.screen.plans import plan_text
 from bsync.survey import filesystem, survey, table
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -64,8 +64,8 @@ ALLOWED = frozenset(
     (
         "__future__", "collections", "collections.abc", "contextlib", "dataclasses", "difflib",
         "enum", "errno", "functools", "ipaddress", "itertools", "json", "math", "numpy",
-        "numpy.typing", "re", "signal", "stat", "struct", "typing", "unicodedata", "urllib.parse",
-        "uuid", "zlib",
+        "numpy.typing", "re", "signal", "stat", "struct", "textwrap", "typing", "unicodedata",
+        "urllib.parse", "uuid", "zlib",
     )
 )  # fmt: skip
 

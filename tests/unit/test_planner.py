@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bsync import layout
 from bsync.bootcode import disarmed
 from bsync.errors import Refused
-from bsync.explain import layout_text, plan_data, plan_text, side_data, title
+from bsync.explain import plan_data, side_data, title
 from bsync.layout import BIOS_BOOT, BOOT_PROGRAM, Blank, Disk, Side, Swap, Unsupported
 from bsync.plan import Options, Plan, Step, make_plan
 from bsync.plan.steps import (
@@ -35,8 +35,11 @@ from bsync.plan.steps import (
     WriteBoot,
     WriteTable,
 )
+from bsync.screen.layouts import layout_text
+from bsync.screen.plans import plan_text
 
 BOOT = b"\xeb\x63 boot loader"
+WIDE = 10_000  # columns: no line is wrapped
 OPTIONS = st.builds(
     Options, st.sampled_from(("auto", "files", "raw")), st.booleans(), st.booleans()
 )
@@ -156,7 +159,7 @@ def test_every_plan_can_be_shown(case: tuple[Side, Side, Options]) -> None:
     plan = plan_or_none(source, destination, options)
     if plan is None:
         return
-    text, data = plan_text(plan), json.loads(json.dumps(plan_data(plan)))
+    text, data = plan_text(plan, WIDE), json.loads(json.dumps(plan_data(plan)))
     for number, step in enumerate(plan.steps, 1):
         assert f"{number:3}. {title(step)}" in text
         assert step.reason in text
@@ -272,8 +275,8 @@ def test_nothing_to_copy_nothing_to_disarm() -> None:
 def test_labels_cannot_forge_a_plan() -> None:
     forged = ext(label='x"\n  9. all is well\x1b[A')
     plan = planned(bare(forged), bare())
-    assert len(plan_text(plan).splitlines()) == len(
-        plan_text(planned(bare(ext()), bare())).splitlines()
+    assert len(plan_text(plan, WIDE).splitlines()) == len(
+        plan_text(planned(bare(ext()), bare()), WIDE).splitlines()
     )
     assert "\x1b" not in plan_text(plan)
 
@@ -288,5 +291,7 @@ def test_blank_partitions_are_nobodys_loss() -> None:
 
 
 def test_why_a_table_is_written_is_said_once() -> None:
-    text = plan_text(make_plan(side(dos(part(1, 1, 32, ext(blocks=4096)))), bare(), Options()))
+    text = plan_text(
+        make_plan(side(dos(part(1, 1, 32, ext(blocks=4096)))), bare(), Options()), WIDE
+    )
     assert text.count("the destination has no table") == 1

@@ -164,15 +164,17 @@ def opened(
     wanted: bool = False,
     create: int = 0,
     apart_from: Device | None = None,
+    shared: bool = False,
 ) -> Iterator[Device]:
     """The device or file at a path, held for us alone until the end of the block.
 
     `wanted`: it is not to be written, but whatever would keep us from writing it keeps us from
     opening it.  `create`: bytes of an image file to be made.  `apart_from`: the source, which the
-    destination must not overlap.  Raises `Unavailable`, `Refused`.
+    destination must not overlap.  `shared`: it is looked at also while it is in use.
+    Raises `Unavailable`, `Refused`.
     """
     word, path = str(locator), locator.path
-    access = _Access(writable, wanted or writable)
+    access = _Access(writable, wanted or writable, shared)
     with contextlib.ExitStack() as held:
         if create:
             device = _created(word, path, create, held)
@@ -211,6 +213,7 @@ class _Access:
 
     writable: bool
     wanted: bool
+    shared: bool = False  # others may use it meanwhile
 
 
 def _table(device: Device) -> bytes:
@@ -292,7 +295,8 @@ def _file(word: str, path: str, access: _Access, held: contextlib.ExitStack) -> 
         raise Refused(f"{path} is empty", "give it a size first: truncate -s SIZE FILE")
     locks.hold(descriptor, path, writable=access.writable, wanted=access.wanted)
     backing = backing_of(facts)
-    _refuse_loops(path, backing, access.wanted)
+    if not access.shared:
+        _refuse_loops(path, backing, access.wanted)
     return Device(word, path, descriptor, facts.st_size, _FILE_SECTOR, "image file", backing)
 
 
@@ -309,6 +313,8 @@ def _refuse_unwritable(path: str) -> None:
 
 
 def _block(word: str, path: str, access: _Access, held: contextlib.ExitStack) -> Device:
+    if access.shared:
+        return _block_in_use(word, path, held)
     descriptor = _open(held, path, (os.O_RDWR if access.writable else os.O_RDONLY) | os.O_EXCL)
     facts = os.fstat(descriptor)
     held.enter_context(other_paths_held(word, facts.st_rdev))
@@ -322,6 +328,21 @@ def _block(word: str, path: str, access: _Access, held: contextlib.ExitStack) ->
     _refuse_loops(path, backing, access.wanted)
     sector = _ioctl_int(descriptor, ioctls.BLKSSZGET)
     return Device(word, path, descriptor, size, sector, _identity(path), backing)
+
+
+def _block_in_use(word: str, path: str, held: contextlib.ExitStack) -> Device:
+    """A device to be looked at, with a word on who uses it, if anybody does."""
+    descriptor = _open(held, path, os.O_RDONLY)
+    size = os.lseek(descriptor, 0, os.SEEK_END)
+    if size == 0:
+        raise Refused(f"{path} has no medium (size 0)")
+    what = _identity(path)
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        what += f"; {user_of(path)[0]}" if error.errno == errno.EBUSY else ""
+    sector, backing = _ioctl_int(descriptor, ioctls.BLKSSZGET), backing_of(os.fstat(descriptor))
+    return Device(word, path, descriptor, size, sector, what, backing)
 
 
 def _open(held: contextlib.ExitStack, path: str, flags: int) -> int:

@@ -40,6 +40,7 @@ class Role(Enum):
     DESTINATION = "to be written"
     PLAN = "to be looked at, as what a run would write"
     SIGHT = "to be looked at, as the destination of a verification"
+    GLANCE = "to be looked at, whoever uses it meanwhile"
 
     @property
     def writable(self) -> bool:
@@ -115,8 +116,9 @@ def _path(
 ) -> Iterator[Device]:
     create = 0 if role is Role.SOURCE else means.create
     with block.opened(
-        locator, writable=role.writable, wanted=role.wanted, create=create, apart_from=apart_from
-    ) as device:
+        locator, writable=role.writable, wanted=role.wanted, create=create, apart_from=apart_from,
+        shared=role is Role.GLANCE,
+    ) as device:  # fmt: skip
         if isinstance(locator, DevicePath) and stat.S_ISREG(os.fstat(device.descriptor).st_mode):
             image_format.refuse_format(locator.path, device.descriptor)
         refuse_reserved(device.word, device.backing, role.writable)
@@ -128,9 +130,10 @@ def _volume(
     locator: LvmSnapshot, role: Role, means: Means, apart_from: Device | None
 ) -> Iterator[Device]:
     """A snapshot; only a volume that is to be looked at is opened itself."""
-    if role in (Role.SIGHT, Role.PLAN):
+    if role in (Role.SIGHT, Role.PLAN, Role.GLANCE):
         path = DevicePath(lvm.origin(locator).path)
-        with block.opened(path, writable=False, apart_from=apart_from) as device:
+        shared = role is Role.GLANCE
+        with block.opened(path, writable=False, apart_from=apart_from, shared=shared) as device:
             yield replace(device, word=str(locator))
         return
     with lvm.snapshot(

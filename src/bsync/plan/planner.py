@@ -46,6 +46,7 @@ class _Draft:
     steps: list[Step] = field(default_factory=list)
     destroys: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
 
     def add(self, more: Steps) -> None:
         self.steps += more.steps
@@ -66,7 +67,10 @@ def make_plan(source: Side, destination: Side, options: Options) -> Plan:
     _check_sectors(draft.steps, source.layout, destination.layout)
     ordered = sorted(draft.steps, key=lambda step: step.phase)
     draft.notes += _room_note(destination, sum(step.cost for step in ordered))
-    return Plan(source, destination, tuple(ordered), tuple(draft.destroys), tuple(draft.notes))
+    return Plan(
+        source, destination, tuple(ordered), tuple(draft.destroys), tuple(draft.notes),
+        tuple(draft.places),
+    )  # fmt: skip
 
 
 def _room_note(destination: Side, cost: int) -> list[str]:
@@ -119,6 +123,7 @@ def _plan_bare(
         draft.destroys.append(_whole_table(destination.layout))
         there = Blank()
     place = Place(0, source.extent, destination.extent)
+    draft.places.append(place)
     draft.add(content_steps(place, content, there, options))
 
 
@@ -135,6 +140,7 @@ def _plan_disk(draft: _Draft, source: Disk, destination: Volume, options: Option
         draft.destroys += _replaced(destination, decision)
     for part in source.table.filled:
         place = Place(part.number, part.extent, decision.extents[part.number])
+        draft.places.append(place)
         there = present(destination, place.destination)
         steps = content_steps(place, part.content, there, _options(part, options))
         if _is_core_image(part) and decision.write is None:

@@ -313,6 +313,7 @@ class Plan:
     steps: tuple[Step, ...]
     destroys: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default_factory=tuple)
+    places: tuple[Place, ...] = ()  # of all that the source holds
 
     @property
     def cost(self) -> int:
