@@ -56,6 +56,7 @@ class Over:
     writable: bool
     block_size: int = 512  # bytes, of the device's blocks
     direct: bool = True  # with direct I/O, so that nothing is cached twice
+    longest: int = 0  # KiB of a request; 0: as the kernel likes
 
 
 class Node:
@@ -182,7 +183,28 @@ def attached(ledger: Ledger, over: Over) -> Iterator[Loop]:
             except Busy:
                 if attempt == _ATTEMPTS - 1:
                     raise
+        if over.longest:
+            stack.enter_context(_short_requests(device, over.longest))
         yield loop
+
+
+@contextlib.contextmanager
+def _short_requests(device: str, longest: int) -> Iterator[None]:
+    """No request of the device is longer than so many KiB during the block.
+
+    Raises `Unavailable` where the kernel cannot be told.
+    """
+    limit = Path("/sys/block", Path(device).name, "queue/max_sectors_kb")
+    try:
+        before = limit.read_text()
+        limit.write_text(str(longest))
+    except OSError as error:
+        raise Unavailable(f"{limit} cannot be set: {error.strerror}", _CONTAINER) from None
+    try:
+        yield
+    finally:  # whoever has the device next has it as it was
+        with contextlib.suppress(OSError):
+            limit.write_text(before)
 
 
 def status(device: str, number: int) -> LoopStatus | None:

@@ -17,7 +17,7 @@ from bsync.acquire.loop import Over
 from bsync.acquire.open_iscsi import Credentials
 from bsync.acquire.reserved import refuse_reserved, reserved
 from bsync.acquire.servers import served
-from bsync.acquire.storage_daemon import Export
+from bsync.acquire.storage_daemon import LONGEST, Export
 from bsync.errors import Unavailable, Usage
 from bsync.layout import Extent
 from bsync.ledger import Ledger
@@ -205,8 +205,8 @@ def _buffered(
     """A loop device over the whole of an exported file, with blocks as large as those of what is
     exported; 0: nothing says how large they are, but a table.
 
-    Never with direct I/O where it is written: see `storage_daemon`.  What stands on this loop
-    device may have it.
+    Where it is written, neither it nor what stands on it has direct I/O, and its requests are
+    short: see `storage_daemon`.
     """
     path = export.path
     try:
@@ -216,13 +216,14 @@ def _buffered(
     try:
         extent = Extent(0, os.fstat(backing).st_size)
         unit = block_size or image_format.block_size(backing)
-        over = Over(backing, extent, writable, unit, direct=not writable)
+        longest = LONGEST if writable else 0
+        over = Over(backing, extent, writable, unit, direct=not writable, longest=longest)
         with (
             loop.attached(means.ledger, over) as attached,
             block.opened(DevicePath(attached.device), writable=writable) as opened_device,
         ):
             export.watch(attached.device)
-            yield replace(opened_device, shortcut=export.shortcut)
+            yield replace(opened_device, shortcut=export.shortcut, direct=not writable)
     finally:
         with contextlib.suppress(OSError):  # a dead export says so even when it is closed
             os.close(backing)

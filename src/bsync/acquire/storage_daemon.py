@@ -11,13 +11,18 @@ What can be opened twice it serves by NBD as well, where libnbd is installed, on
 inherits: that is for whoever moves much (`nbd`).  One opening cannot have both: the FUSE export
 wants to be able to change the size, and the NBD export forbids it.
 
-Two traps of FUSE, both reproduced with QEMU 7.2:
+Three traps of FUSE, all reproduced with QEMU 7.2:
 
 *Writes in flight together corrupt each other.*  The FUSE export reads each request into one
 buffer, also while a write waits for its storage, so the later write's data replace the
 earlier's.  The kernel sends one write at a time as long as they are *buffered* ones; direct
 ones of a loop device, or a single large one by O_DIRECT, are split and sent together.  So:
 never O_DIRECT on a writable export, and loop devices over it without direct I/O (`DIRECT_IO`).
+
+*A failed write that succeeds.*  FUSE cuts what is long, or does not begin with a page; where a
+later piece fails, write(2) tells how much was written before it, and the kernel's loop driver takes
+that for all.  So all is written by the page cache of that loop device, and its requests are short
+(`LONGEST`): each is one piece.
 
 *A hole punched that is not zero.*  The export passes PUNCH_HOLE on as a discard, which may do
 nothing and still succeeds; the kernel takes it for zeroing.  So a layer above (blkdebug)
@@ -49,6 +54,7 @@ from bsync.ledger import Facts, Ledger
 from bsync.run import Service, loaded, start
 
 PASSWORD = "password"  # a node's options name its password so
+LONGEST = 64  # KiB of a request of a loop device that is written, over an export
 DIRECT_IO = {"read-only": True, "writable": False}  # may a loop device over an export have it?
 _GRACE = 10.0  # seconds between asking the daemon to end and ending it
 _LATENESS = 0.5  # seconds from what fails because the daemon ends to its end

@@ -71,6 +71,8 @@ def _opened_file(device: Device, start: int, block_size: int, writable: bool) ->
 
 def _direct(device: Device, start: int, block_size: int, writable: bool) -> int | None:
     """A descriptor for direct I/O, if a block can be read by it."""
+    if writable and not device.direct:
+        return None
     mode = os.O_RDWR if writable else os.O_RDONLY
     try:
         name = f"/proc/self/fd/{device.descriptor}"

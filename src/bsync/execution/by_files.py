@@ -126,6 +126,7 @@ def complete(step: CompleteFilesystem, context: Context) -> None:
     with context.target(step.place.destination) as device:
         if not (present := found_at(device, source)).clean:
             raise _unsound(step, "the kernel found it damaged while it was mounted")
+        context.destination.check_room()  # a loop device takes the beginning of a write for all
         for command in kind.completing(source, present, device):
             run(*command)
     _check(step, context)
