@@ -221,8 +221,8 @@ def test_a_lun_that_is_mounted_here_is_refused(rig: Rig, kind: Kind) -> None:
         rig.logged_in(target) as disks,
         rig.mounted_device(disks[target.number(0)]) as tree,
     ):
-        rig.assert_refused("--yes", source, target.url(), saying="mounted")
-        rig.assert_refused(target.url(), source, saying="mounted")
+        rig.assert_refused("--yes", source, target.url(), saying="mounted", status=8)
+        rig.assert_refused(target.url(), source, saying="mounted", status=8)
         assert (tree / "file-000").exists()
 
 
