@@ -133,14 +133,14 @@ def inspect(src: str, as_json: bool, **means: Any) -> None:
 def recover(quiet: bool, as_json: bool) -> None:
     """Release resources left by interrupted runs."""
     from bsync import pipeline
-    from bsync.events import Finished, Noticed
+    from bsync.events import Finished, Notice, Noticed
     from bsync.report import reporting
     from bsync.units import count_text
 
     with reporting(as_json=as_json, quiet=quiet) as reporter:
         released = pipeline.recover()
         for what in released:
-            reporter.emit(Noticed(f"released {what}"))
+            reporter.emit(Noticed(Notice.RELEASED, f"released {what}"))
         reporter.emit(Finished(f"{count_text(len(released), 'resource')} released"))
 
 

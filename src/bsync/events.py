@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from bsync.plan.steps import Plan
 
@@ -44,10 +45,22 @@ class StepEnded:
     deleted: int = 0
 
 
+class Notice(StrEnum):
+    """What a notice is about, by a name that stays."""
+
+    PREPARING = "preparing"
+    OTHER_WAY = "other-way"
+    WAITING = "waiting"
+    SNAPSHOT_FILLS = "snapshot-fills"
+    RELEASED = "released"
+    LEFT = "left"
+
+
 @dataclass(frozen=True)
 class Noticed:
     """Something the user should know."""
 
+    notice: Notice
     text: str
 
 

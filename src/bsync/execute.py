@@ -11,7 +11,7 @@ from bsync.acquire.tree import NEVER, mounted_tree
 from bsync.engines import copiers
 from bsync.engines.rsync import Transfer
 from bsync.errors import CopyFailed, Stopped, joined, nothing_written, writing
-from bsync.events import Emit, Noticed, StepAdvanced, StepEnded, StepStarted
+from bsync.events import Emit, Notice, Noticed, StepAdvanced, StepEnded, StepStarted
 from bsync.execution import by_blocks, by_files, disk
 from bsync.execution.context import Advance, Context, Stub, said
 from bsync.explain import preparation, title
@@ -55,7 +55,7 @@ def execute(
         with nothing_written():
             for step in plan.steps:
                 if text := preparation(step):
-                    emit(Noticed(f"{text} ..."))
+                    emit(Noticed(Notice.PREPARING, f"{text} ..."))
                 _prepare(step, plan, context, stack, emit)
         destination.publish()
         with _completable(context):
@@ -82,7 +82,7 @@ def _prepare(
         opening = copiers.opened(step, *context.spans(step.place))
         copier = context.copiers[step.place.number] = stack.enter_context(opening)
         if copier.notice:
-            emit(Noticed(f"{step.place.name}: {copier.notice}"))
+            emit(Noticed(Notice.OTHER_WAY, f"{step.place.name}: {copier.notice}"))
 
 
 def _present(plan: Plan, copy: CopyFiles) -> Filesystem | None:

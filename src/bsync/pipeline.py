@@ -31,7 +31,7 @@ from bsync.errors import (
     nothing_written,
     writing,
 )
-from bsync.events import Emit, Finished, Noticed, Planned
+from bsync.events import Emit, Finished, Notice, Noticed, Planned
 from bsync.execute import execute
 from bsync.execution.context import said
 from bsync.layout import Side
@@ -175,7 +175,7 @@ def _waited_for(
                 if left <= 0:
                     raise
                 if pause == 0.5:
-                    emit(Noticed(f"{error.message}: waiting {seconds} s at most"))
+                    emit(Noticed(Notice.WAITING, f"{error.message}: waiting {seconds} s at most"))
             time.sleep(min(pause, left))
             pause = min(pause * 2, _PAUSE)
         yield found
@@ -187,7 +187,7 @@ def _means(request: Request, ledger: ledgers.Ledger, emit: Emit) -> tuple[Means,
     source, destination = (
         Means(
             ledger,
-            lambda text: emit(Noticed(text)),
+            lambda text: emit(Noticed(Notice.SNAPSHOT_FILLS, text)),
             passwords.provider(side, file, request.password_file),
             request.snapshot_size,
             request.create,
@@ -251,9 +251,10 @@ def _recover_orphans(request: Request, emit: Emit) -> None:
     volumes = any(isinstance(parse(word), LvmSnapshot) for word in words)
     released, failures = recovery.recover(volumes=volumes)
     for what in released:
-        emit(Noticed(f"released what an earlier run left: {what}"))
+        emit(Noticed(Notice.RELEASED, f"released what an earlier run left: {what}"))
     for failure in failures:
-        emit(Noticed(f"an earlier run left something that cannot be released: {failure}"))
+        text = f"an earlier run left something that cannot be released: {failure}"
+        emit(Noticed(Notice.LEFT, text))
 
 
 def _check(plan: Plan, destination: Device) -> None:

@@ -29,8 +29,10 @@ def source_of(lab: Lab, kind: str) -> Path:
     tree.mkdir()
     for number in range(40):
         (tree / f"file-{number}").write_bytes(os.urandom(300_000))
-    call(*MAKING[kind], *(["-d", tree] if kind == "ext4" else []), image)
-    if kind == "vfat":
+    if kind == "ext4":
+        call(*MAKING[kind], "-d", tree, image)
+    else:
+        call(*MAKING[kind], image)
         call("mcopy", "-i", image, *sorted(tree.iterdir()), "::")
     return image
 

@@ -20,6 +20,7 @@ from bsync.events import (
     Differed,
     Event,
     Finished,
+    Notice,
     Noticed,
     Planned,
     StepAdvanced,
@@ -48,7 +49,7 @@ def events() -> list[Event]:
         StepEnded(1, "5 files", 1000, 5, 0),
         StepStarted(2, "complete", 0),
         StepEnded(2, "done"),
-        Noticed("something \udcff\x1b[2J\nelse"),
+        Noticed(Notice.PREPARING, "something \udcff\x1b[2J\nelse"),
         Finished("5 files, 1000 bytes transferred", 1000, 5, 0),
     ]
 
@@ -82,7 +83,7 @@ def test_every_copy_is_in_view(engine: str, capsys: Capture) -> None:
     reporter.emit(Planned(plan))
     reporter.emit(StepStarted(index, title(step), step.cost))
     reporter.emit(StepAdvanced(index, step.cost // 2))
-    reporter.emit(Noticed("something"))
+    reporter.emit(Noticed(Notice.PREPARING, "something"))
     halves = f"{size_text(step.cost // 2)} of {size_text(step.cost)}"
     shown = capsys.readouterr().err
     assert any("██░░" in line and halves in line for line in shown.splitlines()), shown
