@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from lab import MIB, call
 from rig import Rig
 from small_disks import disk
@@ -90,6 +91,30 @@ def test_a_disk_below_active_volumes_is_refused(rig: Rig) -> None:
         rig.assert_refused(
             "--yes", rig.image("blank.img", MIB), disk_below, saying="is in use: ", status=8
         )
+
+
+@pytest.mark.parametrize(
+    ("owner", "hint"),
+    [
+        ("", "dmsetup remove held"),
+        ("mpath-held", "multipath -f held"),
+        ("part1-held", "kpartx -d"),
+        ("CRYPT-PLAIN-held", "cryptsetup close held"),
+    ],
+)
+def test_what_holds_a_disk_is_named(rig: Rig, owner: str, hint: str) -> None:
+    """The kernel's maps stand in for their owners' tools, which know them by their UUIDs."""
+    here, there = sources(rig), rig.disk(1)
+    table = f"0 2048 linear {here} 0"
+    call("dmsetup", "create", "held", *(["--uuid", owner] if owner else []), "--table", table)
+    try:
+        call("udevadm", "settle")
+        run = rig.bsync(here, there, status=8)
+        assert "/dev/mapper/held" in run.err
+        assert hint in run.err
+    finally:
+        call("udevadm", "settle")
+        call("dmsetup", "remove", "held")
 
 
 def test_two_names_of_one_volume_are_one_device(rig: Rig) -> None:

@@ -186,7 +186,9 @@ def test_a_target_that_cannot_prove_itself(rig: Rig, kind: Kind) -> None:
     secret.write_text(f"{IN.password}\n{OUT.user}:something-else-3\n")
     with served(kind([Lun(blank(rig))], chap=IN, mutual=OUT)) as target:
         words = ("--password-file", secret, bare(rig), target.url(user=IN.user))
-        assert_unavailable(rig, *words, saying=target.portal)
+        assert "the target's own is the second line" in assert_unavailable(
+            rig, *words, saying=target.portal
+        )
 
 
 # --- refusals -----------------------------------------------------------------------------------
@@ -199,7 +201,8 @@ def test_what_a_target_does_not_let_in(rig: Rig, kind: Kind) -> None:
         rig.environment["BSYNC_ISCSI_PASSWORD"] = "quite-another-4"
         refused = "refused the user name or the password"
         assert_unavailable(rig, source, target.url(user=IN.user), saying=refused)
-        assert_unavailable(rig, source, target.url(), saying=target.portal)
+        anonymous = assert_unavailable(rig, source, target.url(), saying=target.portal)
+        assert "name the user: iscsi://USER@PORTAL/" in anonymous
         unknown = target.url().replace("-disk", "-other")
         assert "IQN" in assert_unavailable(rig, source, unknown, saying=target.portal)
 
