@@ -43,3 +43,16 @@ kill -KILL $! $$""",
         names = call("lvs", "--all", "--noheadings", "-o", "lv_name", "vg0").split()
         assert names == ["data"]
         rig.bsync("verify", image, origin)
+
+
+def test_a_merge_whose_lvconvert_was_ended_before_it_began(rig: Rig) -> None:
+    """It is begun again, once."""
+    image, ended = rig.image("source.img", 64 * MIB), rig.folder / "ended"
+    call(*EXT4, image)
+    rig.stand_in("lvconvert", f"[ -e {ended} ] || {{ touch {ended}; kill -KILL $$; }}")
+    with volume_group(rig.disk(0)) as group:
+        origin = group.linear("data", "64M")
+        rig.bsync(image, LOCATOR)
+        assert ended.exists()
+        assert set(group.volumes()) == {"data"}
+        rig.bsync("verify", image, origin)
