@@ -15,12 +15,15 @@ from lab import MIB, Lab, call, wait_until
 from loopback_target import free_port
 
 SIZE = 24 * MIB
-PLACES = (1024, 9 * MIB)  # the superblock of an ext, and where all have files
+PLACES = (1024, 9 * MIB + 129 * 512)  # the superblock of an ext, and where all have files
 MAKING = {
     "ext4": ("mkfs.ext4", "-q", "-F", "-O", "^has_journal"),
+    "pages": ("mkfs.ext4", "-q", "-F", "-b", "4096"),
     "vfat": ("mkfs.vfat",),
 }
-ENGINES = (("ext4", "files"), ("ext4", "blocks"), ("vfat", "blocks"), ("ext4", "raw"))
+ENGINES = (
+    ("ext4", "files"), ("ext4", "blocks"), ("pages", "blocks"), ("vfat", "blocks"), ("ext4", "raw"),
+)  # fmt: skip
 
 
 def source_of(lab: Lab, kind: str) -> Path:
@@ -29,7 +32,7 @@ def source_of(lab: Lab, kind: str) -> Path:
     tree.mkdir()
     for number in range(40):
         (tree / f"file-{number}").write_bytes(os.urandom(300_000))
-    if kind == "ext4":
+    if kind != "vfat":
         call(*MAKING[kind], "-d", tree, image)
     else:
         call(*MAKING[kind], image)

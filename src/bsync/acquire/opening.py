@@ -205,8 +205,8 @@ def _buffered(
     """A loop device over the whole of an exported file, with blocks as large as those of what is
     exported; 0: nothing says how large they are, but a table.
 
-    Where it is written, neither it nor what stands on it has direct I/O, and its requests are
-    short: see `storage_daemon`.
+    Where it is written it has no direct I/O, its requests are short, and what does not come in
+    whole pages comes by its page cache: see `storage_daemon`.
     """
     path = export.path
     try:
@@ -223,7 +223,7 @@ def _buffered(
             block.opened(DevicePath(attached.device), writable=writable) as opened_device,
         ):
             export.watch(attached.device)
-            yield replace(opened_device, shortcut=export.shortcut, direct=not writable)
+            yield replace(opened_device, shortcut=export.shortcut, whole_pages=writable)
     finally:
         with contextlib.suppress(OSError):  # a dead export says so even when it is closed
             os.close(backing)

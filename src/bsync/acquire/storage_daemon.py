@@ -21,8 +21,8 @@ never O_DIRECT on a writable export, and loop devices over it without direct I/O
 
 *A failed write that succeeds.*  FUSE cuts what is long, or does not begin with a page; where a
 later piece fails, write(2) tells how much was written before it, and the kernel's loop driver takes
-that for all.  So all is written by the page cache of that loop device, and its requests are short
-(`LONGEST`): each is one piece.
+that for all.  So the requests of that loop device are short (`LONGEST`), and what does not come in
+whole pages comes by its page cache: each request is one piece.
 
 *A hole punched that is not zero.*  The export passes PUNCH_HOLE on as a discard, which may do
 nothing and still succeeds; the kernel takes it for zeroing.  So a layer above (blkdebug)
@@ -54,7 +54,7 @@ from bsync.ledger import Facts, Ledger
 from bsync.run import Service, loaded, start
 
 PASSWORD = "password"  # a node's options name its password so
-LONGEST = 64  # KiB of a request of a loop device that is written, over an export
+LONGEST = 128  # KiB of a request of a loop device that is written: FUSE takes 32 pages
 DIRECT_IO = {"read-only": True, "writable": False}  # may a loop device over an export have it?
 _GRACE = 10.0  # seconds between asking the daemon to end and ending it
 _LATENESS = 0.5  # seconds from what fails because the daemon ends to its end

@@ -84,7 +84,7 @@ def check(ledger: Ledger, span: Span, present: Filesystem, *, writable: bool) ->
 @contextlib.contextmanager
 def loop_over(ledger: Ledger, span: Span, *, writable: bool) -> Iterator[str]:
     """A loop device over `span`; if the block ends well, what was written is on the medium."""
-    direct = span.device.direct or not writable
+    direct = not (writable and span.device.whole_pages)
     over = Over(span.device.descriptor, span.extent, writable, direct=direct)
     with loop.attached(ledger, over) as attached:
         yield attached.device

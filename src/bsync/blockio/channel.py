@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -71,7 +72,7 @@ def _opened_file(device: Device, start: int, block_size: int, writable: bool) ->
 
 def _direct(device: Device, start: int, block_size: int, writable: bool) -> int | None:
     """A descriptor for direct I/O, if a block can be read by it."""
-    if writable and not device.direct:
+    if writable and device.whole_pages and (start | block_size) % mmap.PAGESIZE:
         return None
     mode = os.O_RDWR if writable else os.O_RDONLY
     try:
