@@ -30,7 +30,7 @@ def commands(title: str) -> list[str]:
 
 
 def carried_out(
-    lab: Lab, title: str, names: Mapping[str, str | Path], *more: str | Path
+    lab: Lab, title: str, names: Mapping[str, object], *more: str | Path
 ) -> list[Run]:  # fmt: skip
     """Every command of a section, with this test's names; how those of bsync ended."""
     runs = []
