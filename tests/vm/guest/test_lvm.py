@@ -105,11 +105,17 @@ def test_a_failed_transaction_leaves_the_origin_alone(rig: Rig) -> None:
         assert_only(group, "clone")
 
 
-def test_an_overflowing_snapshot_ends_the_run(rig: Rig) -> None:
+@pytest.mark.parametrize(
+    ("full", "hint"), [(False, "--snapshot-size"), (True, "extend vg0 with vgextend")]
+)
+def test_an_overflowing_snapshot_ends_the_run(rig: Rig, full: bool, hint: str) -> None:
     image = rig.image("clone.img", 96 * MIB)
     with volume_group(rig.disk(0)) as group:
         origin = group.linear("data", "96M")
         filled(rig, origin)
+        if full:
+            free = call("vgs", "--noheadings", "--nosuffix", "--units", "m", "-o", "vg_free", "vg0")
+            group.linear("others", f"{int(float(free)) - 4}M")
         with rig.mounted_device(origin) as tree:
             words = ("--snapshot-size", "4M", "lvm+snapshot://vg0/data", image)
             with rig.held(*words) as go_on:
@@ -117,8 +123,8 @@ def test_an_overflowing_snapshot_ends_the_run(rig: Rig) -> None:
                 call("sync")
                 run = go_on()
             assert run.status == 5, run.out + run.err
-            assert "--snapshot-size" in run.err
-        assert_only(group, "data")
+            assert hint in run.err
+        assert_only(group, "data", *(["others"] if full else []))
     rig.bsync("inspect", image)
 
 
