@@ -21,6 +21,7 @@ BLOCK = 4096  # bytes; the filesystem's, and what is counted
 BSYNC = ("-m", "bsync")
 _FILE = 2 * MIB
 _KEY = 16  # bytes at its beginning by which a block is known
+_RATE = "64M"  # bytes a second: or a fast machine is through before anybody looks
 _MIDDLE = (0.15, 0.85)  # of the blocks: anything between is the middle of a copy
 
 
@@ -86,7 +87,7 @@ def struck(
 ) -> Run:
     """How a run ends to which `fault` happened in the middle of its copy; `mend` comes after it,
     once it is certain that this was the middle."""
-    child = lab.start(*copy.words, launcher=copy.launcher)
+    child = lab.start("--bwlimit", _RATE, *copy.words, launcher=copy.launcher)
     try:
         wait_until(
             lambda: copy.well_begun() or child.poll() is not None,
