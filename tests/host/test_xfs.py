@@ -88,7 +88,7 @@ def assert_copy(lab: Lab, source: Path, target: Path, part: Part | None = None) 
 
 def transferred(out: str) -> float:
     """MiB that a run says it has written."""
-    found = re.search(r"done: .* ([\d.]+) (bytes|KiB|MiB) transferred", out)
+    found = re.search(r"done: (?:.* )?([\d.]+) (bytes|KiB|MiB) transferred", out)
     assert found, out
     return float(found[1]) / {"bytes": MIB, "KiB": 1024, "MiB": 1}[found[2]]
 
