@@ -98,7 +98,7 @@ def _all_steps(plan: Plan, context: Context, emit: Emit) -> Transfer:
     total = Transfer()
     for index, step in enumerate(plan.steps):
         emit(StepStarted(index, title(step), step.cost))
-        with writing(_COMPLETABLE):
+        with writing("" if context.destination.disposable else _COMPLETABLE):
             done, said = _carry_out(step, context, _advancer(emit, index))
         if context.ledger.failures:  # a mount that stays busy may still change what is below
             raise CopyFailed(context.ledger.failures[0])

@@ -69,6 +69,18 @@ def test_what_ends_too_early_leaves_the_last_good_image(
     assert [path.name for path in room.iterdir()] == ["clone.img"]
 
 
+def test_a_failure_leaves_nothing_to_complete(lab: Lab, room: Path) -> None:
+    lab.engine = "files"
+    source, image = bare(lab), room / "clone.img"
+    lab.bsync("--create", "64M", source, image)
+    before = digest(image)
+    changed(lab, source, "more")
+    lab.stand_in("rsync", "exit 5", when="progress2")
+    run = lab.bsync("--transaction", source, image, status=5)
+    assert "incomplete" not in run.err
+    assert digest(image) == before
+
+
 def test_a_filesystem_that_shares_nothing_says_so(lab: Lab) -> None:
     source, image = bare(lab), lab.image("clone.img", 64 * MIB)
     run = lab.bsync("--transaction", source, image, status=3)

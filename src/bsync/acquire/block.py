@@ -69,7 +69,7 @@ class Device:
     backing: BackingExtent
     unnamed: str = ""  # the name that a file made for this run is still to get
     guard: Guard = field(default_factory=Nobody)
-    disposable: bool = False  # a copy that may be repaired before it is read
+    disposable: bool = False  # a copy: it may be repaired, and goes with a run that fails
     whole_pages: bool = False  # nothing else may be written past the page cache
     shortcut: Shortcut | None = None  # to what it stands on, for many requests at once
     witness: int = -1  # a second descriptor: errors of writing back that nobody else is told of

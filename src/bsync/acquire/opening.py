@@ -107,7 +107,7 @@ def _drafted(
     with generation.draft(means.ledger, str(locator), locator.path, keep) as made:
         there = replace(locator, path=made.path)
         with opened(there, Role.DESTINATION, replace(means, keep=None), apart_from) as device:
-            yield replace(device, word=str(locator), guard=made)
+            yield replace(device, word=str(locator), guard=made, disposable=True)
 
 
 @contextlib.contextmanager
