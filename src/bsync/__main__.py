@@ -104,8 +104,7 @@ def _run() -> int:
         with machine_troubles():
             from bsync.cli import main as commands
 
-            commands.main(prog_name="bsync", standalone_mode=False)
-        return Status.DONE
+            return commands.main(prog_name="bsync", standalone_mode=False) or Status.DONE
     except BsyncError as error:
         if not error.said:
             _tell(error)

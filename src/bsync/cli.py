@@ -157,11 +157,11 @@ def recover(quiet: bool, as_json: bool) -> None:
 )  # fmt: skip
 def run_(
     names: tuple[str, ...], everything: bool, file: str, parallel: int, metrics: str | None
-) -> None:
+) -> int:
     """Run jobs of the jobs file by their names or groups."""
     from bsync.jobs import command
 
-    raise SystemExit(command.run(_jobs(file), names, everything, parallel, metrics or ""))
+    return command.run(_jobs(file), names, everything, parallel, metrics or "")
 
 
 @main.command()

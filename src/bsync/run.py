@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -172,14 +173,19 @@ def start(*argv: str, pass_fds: Sequence[int] = ()) -> Service:
 
 
 class Beside:
-    """A child that runs beside others to its own end, and whose output is kept as it comes."""
+    """A bsync that runs beside others to its own end, and whose output is kept as it comes."""
 
-    def __init__(self, argv: Sequence[str]) -> None:
-        """Start it.  Raises `Unavailable` where the program is missing."""
+    def __init__(self, *words: str) -> None:
+        """Start it: what we are, wherever that is installed, with the environment that we have."""
+        argv = (sys.executable, "-m", "bsync", *words)
+        here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
         trace.started(argv)
         self._output, self._errors, self._read = _memory(), _memory(), 0
         with deferred():
-            self._child = _spawn(argv, self._errors, False, (), True, self._output)
+            self._child = _Child(
+                argv, stdin=subprocess.DEVNULL, stdout=self._output, stderr=self._errors,
+                env=here, cwd=_folder(), start_new_session=True,
+            )  # fmt: skip
 
     def status(self) -> int | None:
         """Its exit status; None while it runs."""
@@ -242,15 +248,14 @@ def _search_path() -> str:
 
 
 def _spawn(
-    argv: Sequence[str], errors: IO[bytes], speaks: bool, pass_fds: Sequence[int], critical: bool,
-    output: IO[bytes] | int = subprocess.PIPE,
-) -> _Child:  # fmt: skip
+    argv: Sequence[str], errors: IO[bytes], speaks: bool, pass_fds: Sequence[int], critical: bool
+) -> _Child:
     require([argv[0], "setpriv"])
     mortal = ("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", _GUARD, str(os.getpid()))
     return _Child(
         list(argv) if critical else [*mortal, *argv],
         stdin=subprocess.PIPE if speaks else subprocess.DEVNULL,
-        stdout=output,
+        stdout=subprocess.PIPE,
         stderr=errors,
         env={**_ENVIRONMENT, **_OF_PROGRAMS.get(argv[0], {}), "PATH": _search_path()},
         cwd=_folder(),

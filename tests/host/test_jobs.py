@@ -70,6 +70,7 @@ def test_a_signal_ends_the_jobs_first(lab: Lab) -> None:
     file = jobs_file(lab, pair(lab, "one", "engine = 'files'") + pair(lab, "two"))
     child = lab.start("run", "--file", file, "--all")
     wait_until(begun.exists, lambda: "the job does not begin")
+    assert list(lab.runtime.glob("*/ledger")), "a job has our environment"
     child.send_signal(signal.SIGTERM)
     _, err = child.communicate(timeout=PATIENCE)
     assert child.returncode == 143, err
@@ -89,6 +90,7 @@ def test_a_signal_ends_the_jobs_first(lab: Lab) -> None:
         ("[job.a]\nsource = 'x'\ndestination = 'foo://y'\n", "unknown scheme foo://"),
         ("[job.a]\nsource = 'x'\ndestination = 'y'\nengine = 'best'\n", "'best' is not one of"),
         ("[jobs.a]\nsource = 'x'\n", "there is no 'jobs' (did you mean job?)"),
+        ("[job.a]\nsource='x'\ndestination='y'\n[defaults]\nwiat=1\n", "jobs.toml:4: defaults: "),
         ("[job.a\n", "is no TOML"),
         ("", "has no jobs"),
     ],
@@ -106,4 +108,4 @@ def test_what_there_is_is_shown(lab: Lab) -> None:
     assert "there is no job or group b" in lab.bsync("run", "b", "--file", file, status=2).err
     assert "--all runs them all" in lab.bsync("run", "--file", file, status=2).err
     missing = lab.bsync("jobs", "--file", lab.folder / "none.toml", status=4).err
-    assert "/etc/bsync/jobs.toml" in missing
+    assert "--file names another" in missing

@@ -103,7 +103,12 @@ def test_make_install_is_what_a_packager_expects(tree: Path, tmp_path: Path) -> 
     assert [path for path in prefix.rglob("*") if path.is_file()] == []
 
     done(*make, "install", f"PREFIX={tmp_path}/here")
-    assert done(tmp_path / "here/bin/bsync", "--version").startswith("bsync ")
+    bsync = tmp_path / "here/bin/bsync"
+    assert done(bsync, "--version").startswith("bsync ")
+    file = tmp_path / "jobs.toml"
+    file.write_text("[job.a]\nsource = '/nowhere/a'\ndestination = '/nowhere/b'\n")
+    run = subprocess.run([bsync, "run", "--all", "--file", file], capture_output=True, text=True)
+    assert "a: failed: /nowhere/a: No such file or directory" in run.stdout, run
 
 
 def test_make_alone_shows_the_targets_and_makes_nothing(tree: Path) -> None:

@@ -199,7 +199,8 @@ def _short_requests(device: str, longest: int) -> Iterator[None]:
         before = limit.read_text()
         limit.write_text(str(longest))
     except OSError as error:
-        raise Unavailable(f"{limit} cannot be set: {error.strerror}", _CONTAINER) from None
+        hint = "sysfs must be writable: mount -o remount,rw /sys"
+        raise Unavailable(f"{limit} cannot be set: {error.strerror}", hint) from None
     try:
         yield
     finally:  # whoever has the device next has it as it was

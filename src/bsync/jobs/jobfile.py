@@ -28,7 +28,6 @@ from typing import Any
 from bsync.errors import BsyncError, Unavailable, Usage
 from bsync.locate import parse
 
-PLACE = "/etc/bsync/jobs.toml"
 HOOKS = ("before", "after", "on-failure")
 _DISKS = ("source", "destination")
 _OWN = (*_DISKS, "groups", *HOOKS)
@@ -64,14 +63,12 @@ def load(path: str) -> tuple[str, dict[str, Any]]:
         text = Path(path).read_text(encoding="utf-8")
         return text, tomllib.loads(text)
     except OSError as error:
-        raise Unavailable(f"{path}: {error.strerror}", f"bsync looks for {PLACE}") from None
+        raise Unavailable(f"{path}: {error.strerror}", "--file names another") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise Usage(f"{path} is no TOML: {error}") from None
 
 
-def read(
-    path: str, options: Mapping[str, bool], check: Check
-) -> tuple[list[Job], list[str]]:  # fmt: skip
+def read(path: str, options: Mapping[str, bool], check: Check) -> tuple[list[Job], list[str]]:
     """The jobs of a file, and a line for each mistake in it.
 
     `options`: those that a job may have, and whether they take a value.  Raises `Unavailable`,
@@ -85,10 +82,13 @@ def read(
     ]
     jobs = []
     defaults = data.get("defaults", {})
+    at = f"{path}:{_line(text, 'defaults')}: defaults: "
+    common = list(_mistakes(defaults, options, needed=()))
+    faults += [at + fault for fault in common]
     for name, given in _tables(data.get("job", {})):
         at = f"{path}:{_line(text, 'job', name)}: job {name}: "
-        own = list(_mistakes(name, given, options)) or list(_mistakes(name, defaults, options, ()))
-        if not own:
+        own = [*_misnamed(name), *_mistakes(given, options, needed=_DISKS)]
+        if not (own or common):
             job = _job(name, {**defaults, **given}, options)
             own = list(_refusals(job, check))
             jobs.append(job)
@@ -100,13 +100,14 @@ def _tables(found: object) -> Iterator[tuple[str, Any]]:
     yield from found.items() if isinstance(found, dict) else ()
 
 
-def _mistakes(
-    name: str, given: Any, options: Mapping[str, bool], needed: tuple[str, ...] = _DISKS
-) -> Iterator[str]:
+def _misnamed(name: str) -> Iterator[str]:
     if not _NAME.fullmatch(name):
         yield "a name has letters, digits, '.', '_' and '-'"
+
+
+def _mistakes(given: Any, options: Mapping[str, bool], needed: tuple[str, ...]) -> Iterator[str]:
     if not isinstance(given, dict):
-        yield "a job is a table of its own: [job.NAME]"
+        yield "it has to be a table: [job.NAME], or [defaults]"
         return
     yield from (f"{key} is missing" for key in needed if key not in given)
     for key, value in given.items():

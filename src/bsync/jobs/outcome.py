@@ -11,8 +11,8 @@ from bsync.units import size_text
 
 # From what is best to what is worst.
 _ORDER = (
-    Status.DONE, Status.BUSY, Status.UNRELEASED, Status.DIFFERENT, Status.REFUSED,
-    Status.UNAVAILABLE, Status.USAGE, Status.FAILED, Status.DEFECT,
+    Status.DONE, Status.UNTOLD, Status.BUSY, Status.UNRELEASED, Status.DIFFERENT,
+    Status.REFUSED, Status.UNAVAILABLE, Status.USAGE, Status.FAILED, Status.DEFECT,
 )  # fmt: skip
 
 

@@ -8,7 +8,6 @@ and we wait until all have released what they held; what kills us leaves them to
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -62,8 +61,8 @@ def _begin(job: Job, running: list[_Running], ended: list[Outcome], tell: Tell) 
     if trouble := _hook(job, "before", Status.DONE):
         ended.append(_failed(job, Outcome(job.name, Status.UNAVAILABLE, said=trouble), tell))
         return
-    words = (sys.executable, "-m", "bsync", *job.words[:1], "--json", *job.words[1:])
-    running.append(_Running(job, Beside(words), time.monotonic()))
+    command, *words = job.words
+    running.append(_Running(job, Beside(command, "--json", *words), time.monotonic()))
 
 
 def _listen(one: _Running, tell: Tell) -> None:
