@@ -37,7 +37,7 @@ def settle(side: Side, device: Device, ledger: Ledger) -> bool:
 
 def _recover(ledger: Ledger, path: str, content: Filesystem) -> None:
     try:
-        recover(ledger, path, content)
+        recover(ledger, path, content, anything=False)
     except CopyFailed as error:
         raise Unavailable(error.message, error.hint) from None
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import pytest
 from aftermath import Case, aftermath, blank, changed_mirror
-from lab import STAYING, Lab, digest, wait_until
+from lab import STAYING, Lab, call, digest, wait_until
 from small_disks import DISK_SIZE, bare, copied, disk
 
 pytestmark = pytest.mark.engine("files")
@@ -133,3 +133,21 @@ def test_killed_while_it_only_compares(lab: Lab) -> None:
         lab.assert_all_goes()
         assert (digest(source), digest(target)) == before
     lab.bsync("verify", source, target)
+
+
+@pytest.mark.parametrize("state", [0, 1], ids=["unclean", "clean"])
+@pytest.mark.parametrize("kind", ["ext2", "ext4"])
+def test_a_clone_that_was_cut_off_is_mended_without_asking(
+    lab: Lab, kind: str, state: int
+) -> None:
+    """A disk that lost its power and its cache may say "clean", and hold half a directory."""
+    source = bare(lab, kind=kind)
+    target = copied(blank(lab, source).before, "target.img")
+    assert lab.faulty("after-step", 2, "KILL", source, target).status == KILLED
+    lab.bsync("recover")
+    for request in ("clri /deep/er", f"ssv state {state}"):
+        call("debugfs", "-w", "-R", request, target)
+    call("e2fsck", "-f", "-p", target, ok=(4,))
+    lab.bsync(source, target)
+    lab.bsync("verify", source, target)
+    lab.assert_clean(target)

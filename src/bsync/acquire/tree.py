@@ -58,11 +58,11 @@ def mounted_tree(
                 mount.flush(target)
 
 
-def recover(ledger: Ledger, path: str, present: Filesystem) -> None:
-    """Let its tool, or the kernel, recover the journal of what is on the device `path`.  Raises
-    `CopyFailed`."""
+def recover(ledger: Ledger, path: str, present: Filesystem, *, anything: bool) -> None:
+    """Let its tool, or the kernel, recover the journal of what is on the device `path`, and mend
+    what can be mended unasked, or `anything`.  Raises `CopyFailed`."""
     files = by_files(present)
-    if command := files.repairing(path):
+    if command := files.repairing(path, anything=anything):
         run(*command, ok=(0, 1))
         return
     options = ["rw", "noatime", *files.mount_options(present, writable=True)]

@@ -89,18 +89,21 @@ def _see_mark(step: MakeFilesystem | MarkFilesystem, context: Context) -> None:
 def mark(step: MarkFilesystem, context: Context) -> None:
     """Mark what is there, and see the marker."""
     source, present = step.source, step.present
+    cut_off = markers.is_incomplete_clone(present, source)
     with context.target(step.place.destination) as device:
-        if not present.clean:
-            _repair(device, step, context.ledger)
+        if cut_off or not present.clean:
+            _repair(device, step, context.ledger, anything=cut_off)
         if not present.clean or present.uuid != markers.marker_uuid(source.uuid):
             run(*by_files(source).marking(source, present, device))
     _see_mark(step, context)
 
 
-def _repair(device: str, step: MarkFilesystem, ledger: Ledger) -> None:
-    """Recover the journal and mend what can be mended without asking."""
+def _repair(device: str, step: MarkFilesystem, ledger: Ledger, *, anything: bool) -> None:
+    """Recover the journal and mend what can be mended without asking.  In a clone that was cut off
+    that is `anything`, clean or not: without a journal nothing orders what a disk brought to its
+    medium, and all that is in it is compared with the source again."""
     try:
-        recover(ledger, device, step.present)
+        recover(ledger, device, step.present, anything=anything)
     except CopyFailed as error:
         raise CopyFailed(
             f"{step.place.at_destination} is damaged: {error.message}",

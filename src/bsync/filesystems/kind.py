@@ -115,9 +115,9 @@ class ByFiles(Protocol[F_contra]):
         """The command that marks `present` as an incomplete clone of `source`, and if it had to be
         repaired, lets it count as never completed."""
 
-    def repairing(self, device: str, /) -> Command:
-        """The command that recovers the journal and mends what can be mended unasked; its
-        statuses 0 and 1 are good."""
+    def repairing(self, device: str, /, *, anything: bool) -> Command:
+        """The command that recovers the journal and mends what can be mended unasked, or where
+        nothing has to be kept, `anything` it can; its statuses 0 and 1 are good."""
 
     def checking(self, device: str, /, *, writable: bool) -> Command:
         """The command that finds damage: then its status is not 0.  Where the device is `writable`,

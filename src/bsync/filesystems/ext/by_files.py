@@ -100,9 +100,9 @@ def marking(source: Ext, present: Ext, device: str) -> Command:
     return ["tune2fs", *never, *marker.marking(source.superblock, present.superblock), device]
 
 
-def repairing(device: str) -> Command:
+def repairing(device: str, *, anything: bool) -> Command:
     """See `ByFiles`."""
-    return ["e2fsck", "-p", device]
+    return ["e2fsck", *(["-f", "-y"] if anything else ["-p"]), device]
 
 
 def checking(device: str, *, writable: bool) -> Command:

@@ -104,7 +104,7 @@ def marking(source: Reiser, present: Reiser, device: str) -> Command:
     return ["reiserfstune", "-f", *never, *names, device]
 
 
-def repairing(device: str) -> Command:
+def repairing(device: str, *, anything: bool) -> Command:
     """See `ByFiles`."""
     return ["reiserfsck", "--fix-fixable", "-y", "-q", device]
 

@@ -120,7 +120,7 @@ def marking(source: Xfs, present: Xfs, device: str) -> Command:
     return [*_DB, "-c", f"uuid {marker.marker_uuid(source.uuid)}", *label, device]
 
 
-def repairing(device: str) -> Command:
+def repairing(device: str, *, anything: bool) -> Command:
     """See `ByFiles`: the kernel does it when it mounts it, and nothing else can."""
     return []
 
