@@ -8,6 +8,7 @@ import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import long_bytes
 import pytest
 from hypothesis import settings
 from lab import Lab
@@ -15,6 +16,7 @@ from pluggy import Result
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("repeatable")
+long_bytes.install()
 
 # What fails within seconds, and then what takes longest.
 TIERS = ("unit", "plans", "vm", "boot", "fuzz", "host")

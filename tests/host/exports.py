@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import mmap
 import os
 import struct
@@ -68,14 +69,17 @@ def got(channel: Channel, number: int) -> bytes:
 
 @contextlib.contextmanager
 def loop_over(path: Path, *, writable: bool) -> Iterator[str]:
-    """A loop device over an export, as bsync has to make it."""
+    """A loop device over an export, as bsync has to make it, and locked as bsync locks it: what
+    udev reads of it at that moment, the kernel would not forget."""
     direct = "on" if DIRECT_IO["writable" if writable else "read-only"] else "off"
     mode = [] if writable else ["--read-only"]
     device = call(
         "losetup", "--find", "--show", *mode, f"--direct-io={direct}", path
     ).strip()  # fmt: skip
     try:
-        yield device
+        with open(device, "rb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield device
     finally:
         call("losetup", "--detach", device)
         wait_until(

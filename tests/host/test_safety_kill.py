@@ -137,9 +137,7 @@ def test_killed_while_it_only_compares(lab: Lab) -> None:
 
 @pytest.mark.parametrize("state", [0, 1], ids=["unclean", "clean"])
 @pytest.mark.parametrize("kind", ["ext2", "ext4"])
-def test_a_clone_that_was_cut_off_is_mended_without_asking(
-    lab: Lab, kind: str, state: int
-) -> None:
+def test_a_clone_that_was_cut_off_is_mended_without_asking(lab: Lab, kind: str, state: int) -> None:
     """A disk that lost its power and its cache may say "clean", and hold half a directory."""
     source = bare(lab, kind=kind)
     target = copied(blank(lab, source).before, "target.img")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lab import MIB, Lab
+from lab import MIB, Lab, digest
 from trees import assert_same_tree
 
 BOUND = 17_660  # names of 245 bytes on blocks of a KiB
@@ -20,11 +20,15 @@ def crowded(lab: Lab, names: int, *options: str) -> Path:
     lab.make(image, None, *made, "-I", "128", *options)
     with lab.mounted(image) as tree:
         (tree / "folder").mkdir()
-        folder = os.open(tree / "folder", os.O_RDONLY)
-        for number in range(names):
-            os.mknod(f"{number:0245}", dir_fd=folder)
-        os.close(folder)
+        crowd(tree, range(names))
     return image
+
+
+def crowd(tree: Path, numbers: range) -> None:
+    folder = os.open(tree / "folder", os.O_RDONLY)
+    for number in numbers:
+        os.mknod(f"{number:0245}", dir_fd=folder)
+    os.close(folder)
 
 
 def test_more_names_than_are_sure_to_fit(lab: Lab) -> None:
@@ -40,6 +44,15 @@ def test_as_many_names_as_are_sure_to_fit(lab: Lab) -> None:
     source, target = crowded(lab, BOUND - 100), lab.image("target.img", 48 * MIB)
     lab.bsync("--engine", "files", source, target)
     assert_same_tree(lab, source, target)
+    with lab.mounted(source) as tree:
+        crowd(tree, range(BOUND - 100, BOUND + 500))
+    before = digest(target)
+    said = "source (whole device): folder holds 18,160 names, and only 17,6"
+    assert said in lab.bsync("--engine", "files", source, target, status=3).err
+    assert digest(target) == before
+    with lab.mounted(target) as tree:
+        crowd(tree, range(BOUND - 100, BOUND + 500))
+    lab.bsync("--engine", "files", source, target)
 
 
 def test_an_index_of_three_levels(lab: Lab) -> None:

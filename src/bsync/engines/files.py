@@ -63,18 +63,30 @@ def same(source: Tree, destination: Tree, *, checksum: bool) -> bool:
     return not rsync.differ(source.path, destination.path, spared, doubtful, checksum=checksum)
 
 
-def overfull(source: Tree, there: Filesystem) -> tuple[bytes, int, int] | None:
-    """A directory of the source that has more names than are sure to fit into one of `there`: its
-    path and both numbers.  Raises `CopyFailed`."""
+def overfull(
+    source: Tree, there: Filesystem, clone: Tree | None = None
+) -> tuple[bytes, int, int] | None:
+    """A directory of the source that has more names than are sure to fit into one of `there`, or
+    than its clone has already: its path and both numbers.  Raises `CopyFailed`."""
     try:
         for path, *_ in attributes.find(source.path, source.special.vast).values():
-            names = os.listdir(os.path.join(os.fsencode(source.path), path))
+            names = _names(source, path)
             most = by_files(there).most_names(there, [len(name) for name in names])
-            if most is not None and len(names) > most:
+            if most is None or len(names) <= most:
+                continue
+            if clone is None or len(names) > len(_names(clone, path)):
                 return path, len(names), most
     except OSError as error:
         raise CopyFailed(f"a directory cannot be read: {error.strerror}") from None
     return None
+
+
+def _names(tree: Tree, path: bytes) -> list[bytes]:
+    """Those in a directory; none if there is no such directory."""
+    try:
+        return os.listdir(os.path.join(os.fsencode(tree.path), path))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _refresh(

@@ -29,11 +29,17 @@ from bsync.run import run
 
 
 def check_names(step: CopyFiles, present: Filesystem | None, context: Context) -> None:
-    """Raise `Refused` if a directory is not sure to fit; a finished clone has it already."""
+    """Raise `Refused` if a directory is not sure to fit, unless a finished clone has it already."""
     there = step.source if step.fresh else present
-    if there is None or not (step.fresh or markers.is_marked(there)):
+    if there is None:
         return
-    if found := files.overfull(context.trees[step.place.number], there):
+    tree = context.trees[step.place.number]
+    found = files.overfull(tree, there)
+    if found and there.clean and not (step.fresh or markers.is_marked(there)):
+        span = context.spans(step.place)[1]
+        with mounted_tree(context.ledger, span, there, writable=False) as clone:
+            found = files.overfull(tree, there, clone)
+    if found:
         path, names, most = found
         raise Refused(
             f"{step.place.at_source}: {os.fsdecode(path)} holds {names:,} names, and only {most:,} "

@@ -6,8 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import long_bytes
 import pytest
 from rig import Rig
+
+long_bytes.install()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -84,6 +85,19 @@ def test_a_session_that_was_there_is_borrowed(rig: Rig, kind: Kind) -> None:
         before = footprint()
         rig.bsync(source, target.url())
         assert footprint() == before
+
+
+def test_a_lun_that_grew_under_a_session(rig: Rig) -> None:
+    """The kernel goes on with the size that it knows, until somebody has it ask."""
+    source, lun = bare(rig), rig.image("lun.img", BARE_SIZE // 2)
+    with served(TgtTarget([Lun(lun)])) as target, rig.logged_in(target) as disks:
+        target.down()
+        os.truncate(lun, BARE_SIZE)
+        target.up()
+        assert int(call("blockdev", "--getsize64", disks[1])) == BARE_SIZE // 2
+        rig.bsync(source, target.url())
+        assert int(call("blockdev", "--getsize64", disks[1])) == BARE_SIZE
+    rig.bsync("verify", source, lun)
 
 
 @KINDS
