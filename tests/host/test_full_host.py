@@ -47,3 +47,19 @@ def test_no_clone_is_good_that_is_not(lab: Lab, options: tuple[str, ...], engine
             assert run.status == 5, run
             assert f"UUID={name}" not in found, (room, found, run)
     assert 5 in statuses
+
+
+def test_a_host_that_has_room_by_a_hair(lab: Lab) -> None:
+    """A loop device takes a write of which only the beginning arrived for all of it."""
+    source, target = source_of(lab, "-t", "ext4"), lab.image("target.img", 64 * MIB)
+    lab.bsync("--engine", "files", source, target)
+    taken, small = target.stat().st_blocks * 512, lab.folder / "small"
+    small.mkdir()
+    for spare, status in ((600 * 1024, 5), (4 * MIB, 0)):
+        run = lab.within(
+            f"mount -t tmpfs -o size={taken + spare} none {small}\n"
+            f"truncate -s {64 * MIB} {small}/target.img\n"
+            f"{sys.executable} -m bsync {source} {small}/target.img --engine files\n"
+        )
+        assert run.status == status, run
+        assert ("is full: the image takes" in run.err) == (status == 5), run
