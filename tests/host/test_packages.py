@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is handed to others: the source distribution, the wheel made of it, `make install`."""
+"""What is handed to others: the source distribution, what is made of it, `make install`."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def own_files() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The source distribution, unpacked; it has whatever the repository has."""
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution."""
     folder = tmp_path_factory.mktemp("sdist")
     for name in own_files():
         copy = folder / "checkout" / name
@@ -56,9 +56,16 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = "import os, sys; os.chdir(sys.argv[1]); import setuptools.build_meta as build; "
     done(sys.executable, "-c", build + "build.build_sdist('..')", folder / "checkout")
     (archive,) = folder.glob("*.tar.gz")
+    return archive
+
+
+@pytest.fixture(scope="module")
+def tree(archive: Path) -> Path:
+    """The source distribution, unpacked; it has whatever the repository has."""
+    folder = archive.parent / "unpacked"
     with tarfile.open(archive) as sources:
-        sources.extractall(folder / "unpacked")
-    (unpacked,) = (folder / "unpacked").iterdir()
+        sources.extractall(folder)
+    (unpacked,) = folder.iterdir()
     there = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*")}
     assert {name for name in own_files() if not name.startswith(".git")} - there == set()
     return unpacked
@@ -83,6 +90,60 @@ def test_a_wheel_of_the_sources_works_by_itself(tree: Path, tmp_path: Path) -> N
     assert done(tmp_path / "clean/bin/bsync", "--version").startswith("bsync ")
     for name in MADE:
         assert (tmp_path / "clean" / name).stat().st_size > 100, name
+
+
+# What Fedora's python3-rpm-macros, redhat-rpm-config and systemd-rpm-macros define; and Debian's
+# rpm has its script for man pages run by a shell that cannot.
+FEDORA = r"""
+%python3 /usr/bin/python3
+%_unitdir /usr/lib/systemd/system
+%_pkgdocdir %{_docdir}/%{name}
+%systemd_post() if [ $1 -eq 1 ]; then\
+    systemctl preset %{?*} || :\
+fi
+%systemd_preun() if [ $1 -eq 0 ]; then\
+    systemctl disable --now %{?*} || :\
+fi
+%systemd_postun() if [ $1 -ge 1 ]; then\
+    systemctl daemon-reload || :\
+fi
+%__brp_compress /bin/bash %{_rpmconfigdir}/brp-compress /usr
+"""
+
+
+def test_an_rpm_of_the_sources_is_complete(archive: Path, tree: Path, tmp_path: Path) -> None:
+    """By Debian's rpm, which knows of no package that is installed; rpmlint finds nothing."""
+    spec = tree / "packaging/bsync.spec"
+    # As today's setuptools name it; Debian 12's have a hyphen.
+    shutil.copy(archive, tmp_path / archive.name.replace("bsync-disk", "bsync_disk"))
+    (tmp_path / "fedora").write_text(FEDORA)
+    folders = {"_topdir": tmp_path, "_sourcedir": tmp_path, "_tmppath": tmp_path}
+    defined = [f"--define={name} {value}" for name, value in folders.items()]
+    load = f"--load={tmp_path}/fedora"
+    done("rpmbuild", load, *defined, "--nodeps", "-ba", spec)
+    (package,) = tmp_path.glob("RPMS/noarch/*.rpm")
+    (sources,) = tmp_path.glob("SRPMS/*.rpm")
+
+    held = set(done("rpm", "--query", "--list", "--package", package).split())
+    modules = {f"/usr/share/bsync/{path.relative_to(tree / 'src')}"
+               for path in (tree / "src/bsync").rglob("*.py")}  # fmt: skip
+    compiled = {
+        re.sub(r"(\w+)\.py$", rf"__pycache__/\1.{sys.implementation.cache_tag}.pyc", name)
+        for name in modules
+    }
+    made = {f"/usr/{name}" for name in MADE if "COPYING" not in name} - {"/usr/" + MADE[0]}
+    units = {f"/usr/lib/systemd/system/{name}" for name in UNITS}
+    assert {"/usr/bin/bsync", f"/usr/{MADE[0]}.gz"} | modules | compiled | made | units <= held
+    licence = done("rpm", "--query", "--licensefiles", "--package", package)
+    assert licence.endswith("/COPYING\n")
+    lint = ("rpmlint", "--config", tree / "packaging/rpmlint.toml")
+    assert " 0 errors, 0 warnings," in done(*lint, package, sources, spec)
+
+    with subprocess.Popen(["rpm2cpio", package], stdout=subprocess.PIPE) as contents:
+        cpio = ["cpio", "--quiet", "--extract", "--make-directories"]
+        subprocess.run(cpio, stdin=contents.stdout, cwd=tmp_path, check=True)
+    (module,) = tmp_path.glob("usr/share/bsync/bsync/__pycache__/cli.*.pyc")
+    assert module.read_bytes()[4] == 3  # checked by the hash of its source
 
 
 def test_make_install_is_what_a_packager_expects(tree: Path, tmp_path: Path) -> None:
