@@ -50,6 +50,7 @@ class Notice(StrEnum):
 
     PREPARING = "preparing"
     OTHER_WAY = "other-way"
+    UNCHECKED = "unchecked"
     WAITING = "waiting"
     SNAPSHOT_FILLS = "snapshot-fills"
     RELEASED = "released"

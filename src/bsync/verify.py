@@ -17,7 +17,16 @@ from bsync.acquire.tree import check, mounted_tree
 from bsync.engines import copiers, files, raw
 from bsync.engines.rsync import Difference
 from bsync.errors import CopyFailed
-from bsync.events import Comparing, Differed, Emit, StepAdvanced, StepEnded, StepStarted
+from bsync.events import (
+    Comparing,
+    Differed,
+    Emit,
+    Notice,
+    Noticed,
+    StepAdvanced,
+    StepEnded,
+    StepStarted,
+)
 from bsync.filesystems import marker
 from bsync.filesystems.kinds import kind_of
 from bsync.layout import (
@@ -67,6 +76,8 @@ def contents(
     count = 0
     for index, (place, here, there) in enumerate(compared):
         emit(StepStarted(index, *parts[index]))
+        if note := _unchecked(here, there):
+            emit(Noticed(Notice.UNCHECKED, f"{place.name}: {note}"))
         spans = (Span(devices[0], place.source), Span(devices[1], place.destination))
         comparison = _Comparison(place, here, there, spans, ledger, _advancer(emit, index))
         found = comparison.differences(trees=trees)
@@ -75,6 +86,16 @@ def contents(
         emit(StepEnded(index, count_text(len(found), "difference") if found else "identical"))
         count += len(found)
     return count
+
+
+def _unchecked(here: Content, there: Content) -> str:
+    """What is not looked at in a clone of which nothing but its files tells."""
+    if not (isinstance(here, Filesystem) and isinstance(there, Filesystem)):
+        return ""
+    files = kind_of(there).files
+    if files is None or _is_raw_copy(here, there) or files.checking("", writable=False):
+        return ""
+    return f"its files are compared; the {there.kind} is not checked, its tool would write to it"
 
 
 def _size(place: Place, here: Content) -> int:

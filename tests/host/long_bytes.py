@@ -6,7 +6,7 @@ pytest would look for the smallest difference of both, byte by byte, for hours.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from _pytest.assertion import util
 
@@ -17,7 +17,7 @@ _explained = util.assertrepr_compare
 
 def install() -> None:
     """Have the place and the sizes told, where long bytes differ."""
-    util.assertrepr_compare = _explain
+    util.assertrepr_compare = cast(Any, _explain)
 
 
 def _explain(*, op: str, left: Any, right: Any, **others: Any) -> Any:

@@ -95,6 +95,7 @@ def test_a_change_is_found_by_verify(rig: Rig) -> None:
         rewrite(tree / "large")
     said = rig.bsync("verify", source, target, status=6).out
     assert "folder/small-005 differs in flags" in said
+    assert "the reiserfs is not checked" in said
     assert "large" in said
 
 
