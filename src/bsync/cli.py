@@ -16,12 +16,11 @@ from bsync import __version__, options
 from bsync.errors import Usage
 from bsync.parser import Commands, alike, explained
 from bsync.say import say
-from bsync.units import Share
 
 if TYPE_CHECKING:
     from bsync.jobs.jobfile import Job
-    from bsync.pipeline import Request
     from bsync.plan.steps import Plan
+    from bsync.request import Request
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -67,8 +66,8 @@ def clone(
     from bsync import pipeline
     from bsync.report import reporting
 
-    request = _request(src, dest, **shape)
     with reporting(src, dest, as_json=as_json, quiet=quiet and not dry_run) as reporter:
+        request = _request(src, dest, **shape)
         if dry_run:
             pipeline.plan(request, reporter.emit)
         else:
@@ -205,47 +204,25 @@ def _jobs(file: str) -> list[Job]:
     return command.jobs_of(file, known, _check_words)
 
 
+_NOT_ASKED = ("yes", "dry_run", "quiet", "as_json")  # of the pipeline
+
+
 def _check_words(words: list[str]) -> None:
     """Raise `Usage` for a command line that bsync would not take."""
     try:
-        clone.make_context("clone", words[1:], parent=click.Context(main, info_name="bsync"))
+        with clone.make_context(
+            "clone", words[1:], parent=click.Context(main, info_name="bsync")
+        ) as asked:
+            given = {name: asked.params[name] for name in asked.params if name not in _NOT_ASKED}
     except click.ClickException as error:
         raise explained(error) from None
+    _request(**given)
 
 
-def _request(
-    src: str,
-    dest: str = "",
-    create: int | None = None,
-    snapshot_size: Share | None = None,
-    password_file: str | None = None,
-    source_password_file: str | None = None,
-    destination_password_file: str | None = None,
-    no_grow: bool = False,
-    trees: bool = False,
-    wait: int = 0,
-    bwlimit: int | None = None,
-    transaction: bool = False,
-    keep: int | None = None,
-    **shape: Any,
-) -> Request:
-    from bsync.pipeline import Request
-    from bsync.plan import Options
+def _request(src: str, dest: str = "", **given: Any) -> Request:
+    from bsync.request import Request
 
-    return Request(
-        src,
-        dest,
-        Options(**shape, grow=not no_grow),
-        create or 0,
-        snapshot_size or Share(),
-        password_file or "",
-        source_password_file or "",
-        destination_password_file or "",
-        trees,
-        keep or (0 if transaction else None),
-        wait,
-        bwlimit or 0,
-    )
+    return Request.of({"src": src, "dest": dest, **given})
 
 
 def _confirmed(plan: Plan, unseen: bool) -> bool:

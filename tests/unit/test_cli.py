@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,8 +29,10 @@ from bsync.errors import (
 )
 from bsync.events import Emit
 from bsync.layout import Blank, Side, bare
-from bsync.pipeline import Confirm, Request
+from bsync.locate import parse
+from bsync.pipeline import Confirm
 from bsync.plan import Options, Plan
+from bsync.request import Request
 from bsync.units import Share
 
 Capture = pytest.CaptureFixture[str]
@@ -60,8 +63,8 @@ class Calls:
         self._note("check", request)
 
     def inspect(self, request: Request, _emit: Emit) -> Side:
-        self._note("inspect", request.source)
-        return Side(request.source, "image file", bare(1024, 512, Blank()))
+        self._note("inspect", str(request.source))
+        return Side(str(request.source), "image file", bare(1024, 512, Blank()))
 
     def recover(self) -> list[str]:
         self._note("recover", None)
@@ -88,42 +91,46 @@ def bsync(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     return int(ended.value.code or 0)
 
 
+def asked(source: str, destination: str, options: Options, create: int = 0, **more: Any) -> Request:
+    return Request(parse(source), parse(destination), options, create, **more)
+
+
 @pytest.mark.parametrize(
     ("words", "name", "request_"),
     [
-        ("a b", "clone", Request("a", "b", Options())),
-        ("clone a b", "clone", Request("a", "b", Options())),
-        ("./clone b", "clone", Request("./clone", "b", Options())),
-        ("--yes a b", "clone", Request("a", "b", Options())),
-        ("a b --yes", "clone", Request("a", "b", Options())),
-        ("--json a b", "clone", Request("a", "b", Options())),
-        ("a b --dry-run", "plan", Request("a", "b", Options())),
-        ("-n a b", "plan", Request("a", "b", Options())),
-        ("plan a b", "plan", Request("a", "b", Options())),
-        ("a b --raw --checksum", "clone", Request("a", "b", Options("auto", True, True))),
-        ("a b --engine raw", "clone", Request("a", "b", Options("raw"))),
-        ("a b --create 1.5G", "clone", Request("a", "b", Options(), 3 << 29)),
-        ("plan a b --create 10", "plan", Request("a", "b", Options(), 10)),
-        ("verify a b", "check", Request("a", "b", Options())),
-        ("verify --files a b", "check", Request("a", "b", Options(), trees=True)),
-        ("a b --no-grow", "clone", Request("a", "b", Options(grow=False))),
+        ("a b", "clone", asked("a", "b", Options())),
+        ("clone a b", "clone", asked("a", "b", Options())),
+        ("./clone b", "clone", asked("./clone", "b", Options())),
+        ("--yes a b", "clone", asked("a", "b", Options())),
+        ("a b --yes", "clone", asked("a", "b", Options())),
+        ("--json a b", "clone", asked("a", "b", Options())),
+        ("a b --dry-run", "plan", asked("a", "b", Options())),
+        ("-n a b", "plan", asked("a", "b", Options())),
+        ("plan a b", "plan", asked("a", "b", Options())),
+        ("a b --raw --checksum", "clone", asked("a", "b", Options("auto", True, True))),
+        ("a b --engine raw", "clone", asked("a", "b", Options("raw"))),
+        ("a b --create 1.5G", "clone", asked("a", "b", Options(), 3 << 29)),
+        ("plan a b --create 10", "plan", asked("a", "b", Options(), 10)),
+        ("verify a b", "check", asked("a", "b", Options())),
+        ("verify --files a b", "check", asked("a", "b", Options(), trees=True)),
+        ("a b --no-grow", "clone", asked("a", "b", Options(grow=False))),
         ("a b --wait 5 --bwlimit 1M", "clone",
-         Request("a", "b", Options(), wait=5, rate=1 << 20)),
-        ("a b -q --verbose", "clone", Request("a", "b", Options())),
+         asked("a", "b", Options(), wait=5, rate=1 << 20)),
+        ("a b -q --verbose", "clone", asked("a", "b", Options())),
         ("a b --snapshot-size 20%", "clone",
-         Request("a", "b", Options(), snapshot_size=Share(percent=20))),
+         asked("a", "b", Options(), snapshot_size=Share(percent=20))),
         ("verify a b --snapshot-size 2G -q", "check",
-         Request("a", "b", Options(), snapshot_size=Share(2 << 30))),
+         asked("a", "b", Options(), snapshot_size=Share(2 << 30))),
         ("a b --source-password-file x --destination-password-file y", "clone",
-         Request("a", "b", Options(), source_password_file="x", destination_password_file="y")),
+         asked("a", "b", Options(), source_password_file="x", destination_password_file="y")),
         ("recover -q", "recover", None),
-        ("verify --json a b", "check", Request("a", "b", Options())),
+        ("verify --json a b", "check", asked("a", "b", Options())),
         ("inspect a", "inspect", "a"),
         ("inspect --json a", "inspect", "a"),
         ("recover", "recover", None),
         ("recover --json", "recover", None),
-        ("-- -a -b", "clone", Request("-a", "-b", Options())),
-        ("inpect.img b", "clone", Request("inpect.img", "b", Options())),
+        ("-- -a -b", "clone", asked("-a", "-b", Options())),
+        ("inpect.img b", "clone", asked("inpect.img", "b", Options())),
     ],
 )  # fmt: skip
 def test_words_that_make_sense(

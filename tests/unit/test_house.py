@@ -48,11 +48,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("allocation", "layout", "ledger", "run", "say"),
     ("bootcode", "filesystems"),
     ("acquire", "plan"),
-    ("blockio", "events", "explain", "passwords", "recovery", "repair", "survey"),
+    ("blockio", "events", "explain", "passwords", "recovery", "repair", "request", "survey"),
     ("engines", "jsonlines", "preflight", "screen"),
     ("report",),
     ("execution", "verify"),
-    ("execute",),
+    ("execute", "session"),
     ("pipeline",),
     ("jobs",),
     ("parser",),
@@ -64,8 +64,8 @@ ALLOWED = frozenset(
     (
         "__future__", "collections", "collections.abc", "contextlib", "dataclasses", "difflib",
         "enum", "errno", "functools", "ipaddress", "itertools", "json", "math", "numpy",
-        "numpy.typing", "re", "signal", "stat", "struct", "textwrap", "typing", "unicodedata",
-        "urllib.parse", "uuid", "zlib",
+        "numpy.typing", "re", "shlex", "signal", "stat", "struct", "textwrap", "typing",
+        "unicodedata", "urllib.parse", "uuid", "zlib",
     )
 )  # fmt: skip
 

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from bsync.errors import BsyncError, Unavailable, Usage
-from bsync.locate import parse
 
 HOOKS = ("before", "after", "on-failure")
 _DISKS = ("source", "destination")
@@ -137,10 +136,8 @@ def _job(name: str, given: Mapping[str, Any], options: Mapping[str, bool]) -> Jo
 
 
 def _refusals(job: Job, check: Check) -> Iterator[str]:
-    """What the command line, or what reads a device's name, would say of it."""
+    """What the command line would say of it."""
     try:
-        for word in (job.source, job.destination):
-            parse(word)
         check(job.words)
     except BsyncError as error:
         yield error.message
