@@ -4,7 +4,7 @@
 The shells' functions (tools/completions) run `bsync` with `_BSYNC_COMPLETE` in its environment, the
 words of the line as its arguments, the unfinished one last.  Each line of the answer is a whole
 word, after a tab what it means; what ends in `/` is to be gone on with.  Nothing else is ever said,
-and nothing is run for it.
+and nothing is run for it.  Of the jobs file only the names count, whatever mistakes it has.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,6 +30,8 @@ _MEANINGS = {
     _VOLUMES: "a logical volume: VG/LV",
 }
 _SYSFS = Path("/sys/class/block")
+_DISKS = ("source", "destination")
+_JOBS_FILE = "--file"  # the option that names it
 
 Offer = tuple[str, str]  # a word, and what it means
 
@@ -49,7 +52,8 @@ def offers(group: click.Group, words: list[str]) -> Iterator[Offer]:
     *before, word = words or [""]
     with click.Context(group, info_name="bsync") as ctx:
         name, command, first = _command(group, before)
-        option, places = _placed(command, before[1:] if name else before, ctx)
+        written = before[1:] if name else before
+        option, places = _placed(command, written, ctx)
         if option is not None:
             yield from _values(option, word)
         elif word.startswith("-"):
@@ -66,6 +70,10 @@ def offers(group: click.Group, words: list[str]) -> Iterator[Offer]:
             if first:
                 yield from _matching(_commands(group), word)
             yield from _argument(group, command, places, word)
+            if name == "run":
+                jobs = _jobs(_file(command, written, ctx))
+                left = ((job, what) for job, what in sorted(jobs.items()) if job not in written)
+                yield from _matching(left, word)
 
 
 def _command(group: click.Group, before: list[str]) -> tuple[str, click.Command, bool]:
@@ -131,12 +139,45 @@ def _argument(
     group: click.Group, command: click.Command, places: int, word: str
 ) -> Iterator[Offer]:
     arguments = [one for one in command.params if isinstance(one, click.Argument)]
-    if places >= len(arguments):
+    if places >= len(arguments) or arguments[places].nargs < 0:
         return
     if isinstance(arguments[places].type, click.Path):
         yield from _devices(word)
+    elif isinstance(arguments[places].type, click.Choice):
+        yield from _values(arguments[places], word)
     else:
         yield from _matching(_commands(group), word)
+
+
+def _file(command: click.Command, written: list[str], ctx: click.Context) -> str:
+    """The jobs file that the words name, or else the usual one."""
+    for number, word in enumerate(written):
+        if word == _JOBS_FILE and number + 1 < len(written):
+            return written[number + 1]
+        if word.startswith(f"{_JOBS_FILE}="):
+            return word.partition("=")[2]
+    return str(_options(command, ctx)[_JOBS_FILE].default)
+
+
+def _jobs(file: str) -> dict[str, str]:
+    """The jobs of a file that can be read, and their groups, with what they mean."""
+    import tomllib
+
+    jobs: dict[str, str] = {}
+    groups: dict[str, list[str]] = {}
+    with contextlib.suppress(OSError, ValueError):
+        path = Path(os.path.expanduser(file))
+        found = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        for name, job in _table(found.get("job")).items():
+            jobs[name] = " to ".join(str(_table(job).get(key, "?")) for key in _DISKS)
+            belongs = _table(job).get("groups", _table(found.get("defaults")).get("groups"))
+            for group in belongs if isinstance(belongs, list) else ():
+                groups.setdefault(str(group), []).append(name)
+    return {group: f"the jobs {', '.join(names)}" for group, names in groups.items()} | jobs
+
+
+def _table(found: object) -> dict[str, Any]:
+    return found if isinstance(found, dict) else {}
 
 
 def _devices(word: str) -> Iterator[Offer]:

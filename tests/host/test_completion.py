@@ -18,6 +18,16 @@ from terminal import Terminal, running
 TOOLS = Path(__file__).parents[2] / "tools"
 FILES = ("disk.img", "target.img", "spaced name.img", "colon:x.img", "vm.qcow2", "secret", "$x.img",
          "sub/inner.img", ".hidden.img")  # fmt: skip
+JOBS = """
+[defaults]
+mistake = 1
+[job.web-1]
+source = "disk.img"
+destination = "target.img"
+groups = ["nightly", "web-all"]
+[job.mail]
+source = "disk.img"
+"""
 BEGIN, END = "\x01", "\r"  # Ctrl-A, Return
 
 # What is written before a tabulator, and the words that there are then.
@@ -53,6 +63,15 @@ CASES = [
     ("nothing-like-it", ["nothing-like-it"]),
     ("disk.img target.img dis", ["disk.img", "target.img", "dis"]),
     ("file://x", ["file://x"]),
+    ("jobs --file ../jobs.toml ch", ["jobs", "--file", "../jobs.toml", "check"]),
+    ("run --file ../jobs.toml ma", ["run", "--file", "../jobs.toml", "mail"]),
+    ("run --file=../jobs.toml ni", ["run", "--file=../jobs.toml", "nightly"]),
+    (
+        "run mail --file ../jobs.toml web-1 w",
+        ["run", "mail", "--file", "../jobs.toml", "web-1", "web-all"],
+    ),
+    ("run --file ../no-such.toml we", ["run", "--file", "../no-such.toml", "we"]),
+    ("run dis", ["run", "dis"]),
 ]
 
 _ARGUMENTS = re.compile(r"((?:<[^<>\n]*>)+) :end")
@@ -86,6 +105,7 @@ def terminal(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Terminal]:
         path = lab.folder / "here" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
+    (lab.folder / "jobs.toml").write_text(JOBS)
     share = lab.folder / "share"
     subprocess.run([sys.executable, TOOLS / "make_docs.py", share], check=True)
     program = lab.programs / "bsync"
@@ -158,6 +178,18 @@ def test_names_that_would_break_the_answer_are_left_out(lab: Lab) -> None:
     for name in (b"a\nb", b"a\tb", b"a\xff", b"ab"):
         Path(os.fsdecode(os.fsencode(lab.folder) + b"/" + name)).write_bytes(b"")
     assert asked(lab, "inspect", "a")[1] == "ab\n"
+
+
+def test_jobs_are_told_with_what_they_do(lab: Lab) -> None:
+    file = lab.folder / "jobs.toml"
+    file.write_text(JOBS)
+    told = "mail\tdisk.img to ?\nnightly\tthe jobs web-1\n"
+    assert asked(lab, "run", "--file", "jobs.toml", "web-1", "web-all", "")[1] == told
+    assert asked(lab, "jobs", "")[1] == "check\n"
+    for text in ("[job", "job = 1", "[job]\na = 1", "[job.a]\ngroups = 1", "\xff"):
+        file.write_text(text, "latin-1")
+        _, out, err = asked(lab, "run", "--file", str(file), "")
+        assert (out.startswith("a\t") == ("a" in text), err) == (True, "")
 
 
 def test_an_answer_imports_little(lab: Lab) -> None:
