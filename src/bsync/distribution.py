@@ -35,9 +35,10 @@ _DIFFERENT = {
         **_ELSEWHERE, "qemu-system-common": "qemu-img", "open-iscsi": "iscsi-initiator-utils",
         "reiserfsprogs": "reiserfs-utils",
     },
-    "suse": {**_ELSEWHERE, "qemu-system-common": "qemu-tools", "reiserfsprogs": "reiserfs",
-             "libiscsi7": "libiscsi8"},
-    "arch": {**_ELSEWHERE, "qemu-system-common": "qemu-tools"},
+    # The library's own package has a number that differs by release; the tools bring it.
+    "suse": {**_ELSEWHERE, "qemu-system-common": "qemu-img", "reiserfsprogs": "reiserfs",
+             "libiscsi7": "libiscsi-utils"},
+    "arch": {**_ELSEWHERE, "qemu-system-common": "qemu-img"},
 }  # fmt: skip
 
 
@@ -63,6 +64,8 @@ def _package(program: str, family: str, facts: dict[str, str]) -> str:
     if program == "qemu-storage-daemon" and facts.get("ID") == "debian":
         # Debian 13 moved it; testing and unstable have no number.
         return "qemu-system-common" if _number(facts) < 13 else "qemu-utils"
+    if program == "qemu-storage-daemon" and family == "suse" and _number(facts) < 15.6:
+        return "qemu-tools"  # Leap 15.6 and later have it apart
     return _DIFFERENT[family].get(package, package)
 
 

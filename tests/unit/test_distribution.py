@@ -14,6 +14,8 @@ UBUNTU = 'ID=ubuntu\nID_LIKE=debian\nVERSION_ID="24.04"\n'
 FEDORA = "ID=fedora\nVERSION_ID=41\n"
 ALMA = 'ID="almalinux"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.4"\n'
 LEAP = 'ID="opensuse-leap"\nID_LIKE="suse opensuse"\nVERSION_ID="15.6"\n'
+LEAP_15_5 = LEAP.replace("15.6", "15.5")
+TUMBLEWEED = 'ID="opensuse-tumbleweed"\nID_LIKE="opensuse suse"\nVERSION_ID="20250929"\n'
 SLES = 'ID="sles"\nID_LIKE="suse"\nVERSION_ID="15.6"\n'
 ARCH = "NAME='Arch Linux'\nID=arch\n"
 MANJARO = "ID=manjaro\nID_LIKE=arch\n"
@@ -29,6 +31,10 @@ TABLE = (
     (ALMA, "iscsiadm", "dnf install iscsi-initiator-utils"),
     (LEAP, "sfdisk rsync", "zypper install rsync util-linux"),
     (SLES, "mkfs.xfs", "zypper install xfsprogs"),
+    (SLES, "qemu-storage-daemon libiscsi", "zypper install libiscsi-utils qemu-img"),
+    (LEAP_15_5, "qemu-storage-daemon", "zypper install qemu-tools"),
+    (TUMBLEWEED, "qemu-storage-daemon", "zypper install qemu-img"),
+    (ARCH, "qemu-storage-daemon libiscsi", "pacman -S libiscsi qemu-img"),
     (ARCH, "mke2fs qemu-iscsi", "pacman -S e2fsprogs qemu-block-iscsi"),
     (MANJARO, "lvs", "pacman -S lvm2"),
     (DEBIAN_12, "no-such-program", "apt-get install no-such-program"),
