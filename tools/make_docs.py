@@ -9,6 +9,7 @@ is the share of a prefix.
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -25,10 +26,9 @@ _COMPLETIONS = {
     "bsync.fish": "fish/vendor_completions.d/bsync.fish",
 }
 _FUNCTIONS = Path(__file__).parent / "completions"
+_CHANGELOG = Path(__file__).parents[1] / "CHANGELOG.md"
 
 _DOCUMENTS = ("CHANGELOG.md", "COPYING", "README.md", "SECURITY.md")
-
-_DATE = "2026-11-26"  # of this page's last change
 
 _LOCATORS = """\
 .SH DEVICES
@@ -208,12 +208,21 @@ def escaped(text: str) -> str:
     return "\\&" + quoted if quoted.startswith((".", "'")) else quoted
 
 
+def date() -> str:
+    """The day of this version, as the changelog has it."""
+    entry = rf"^## {re.escape(__version__)} \((\S+)\)$"
+    found = re.search(entry, _CHANGELOG.read_text(), re.MULTILINE)
+    if not found:
+        raise ValueError(f"CHANGELOG.md does not begin an entry by '## {__version__} (DATE)'")
+    return found[1]
+
+
 def page() -> str:
     """The man page, bsync(8)."""
     context = click.Context(commands, info_name="bsync")
     text = "\n".join(
         [
-            f'.TH BSYNC 8 "{_DATE}" "bsync {__version__}" "System administration"',
+            f'.TH BSYNC 8 "{date()}" "bsync {__version__}" "System administration"',
             ".SH NAME",
             f"bsync \\- {_first_line(commands).lower()}",
             *_synopsis(),
