@@ -102,7 +102,7 @@ class PlainReporter:
         match event:
             case Planned(plan=plan):
                 width = max(shutil.get_terminal_size().columns, _NARROWEST)
-                self._say(*plan_lines(plan, width))
+                self._say(*plan_lines(plan, width), marked=self._alarm)
                 self._say(*destroyed_lines(plan, width), "", colour=self._alarm)
             case Noticed(text=text):
                 self._say(text)
@@ -122,9 +122,9 @@ class PlainReporter:
     def close(self) -> None:
         pass
 
-    def _say(self, *lines: str, colour: str = "") -> None:
+    def _say(self, *lines: str, colour: str = "", marked: str = "") -> None:
         self._spoke = time.monotonic()
-        say(*lines, colour=colour)
+        say(*lines, colour=colour, marked=marked)
 
 
 def _screenful() -> int:
@@ -175,9 +175,9 @@ class TerminalReporter(PlainReporter):
             self._painter.close()
             self._painter = None
 
-    def _say(self, *lines: str, colour: str = "") -> None:
+    def _say(self, *lines: str, colour: str = "", marked: str = "") -> None:
         with self._painter.above() if self._painter else contextlib.nullcontext():
-            super()._say(*lines, colour=colour)
+            super()._say(*lines, colour=colour, marked=marked)
 
     def _picture(self, width: int, height: int) -> list[str]:
         plain = "utf" not in (sys.stderr.encoding or "").lower()

@@ -7,20 +7,34 @@ import contextlib
 import sys
 
 from bsync.errors import BsyncError
-from bsync.units import printable
+from bsync.units import Marked, printable
 
 RED = "31"  # as terminals number it (SGR)
 
 
-def say(*lines: str, error: bool = False, colour: str = "") -> None:
-    """Lines of output, whole or not at all.  What a name or a label from a disk says can neither
-    steer the terminal nor break a line."""
+def say(*lines: str, error: bool = False, colour: str = "", marked: str = "") -> None:
+    """Lines of output, whole or not at all, in a colour if it is told, or else what is marked in
+    them.  What a name or a label from a disk says can neither steer the terminal nor break a line.
+    """
     stream = sys.stderr if error else sys.stdout
     encoding = getattr(stream, "encoding", None) or "utf-8"
     with contextlib.suppress(OSError, ValueError):
-        text = "\n".join(map(printable, lines))
+        text = "\n".join(_painted(line, marked) for line in lines)
         shown = text.encode(encoding, "backslashreplace").decode(encoding)
-        print(f"\x1b[{colour}m{shown}\x1b[0m" if colour else shown, file=stream, flush=True)
+        print(_in_colour(shown, colour), file=stream, flush=True)
+
+
+def _painted(line: str, colour: str) -> str:
+    if not isinstance(line, Marked):
+        return printable(line)
+    return "".join(
+        _in_colour(printable(part), colour if stands_out else "")
+        for part, stands_out in line.parts()
+    )
+
+
+def _in_colour(text: str, colour: str) -> str:
+    return f"\x1b[{colour}m{text}\x1b[0m" if colour else text
 
 
 def say_error(error: BsyncError) -> None:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Self
 
 from bsync.errors import Usage
 
@@ -80,6 +82,30 @@ def count_text(number: int, noun: str) -> str:
 def printable(text: str) -> str:
     """`text` in one line, with escapes for what a terminal would obey or not show."""
     return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+class Marked(str):
+    """A printable line of which some parts are to stand out: where these begin and end."""
+
+    marks: tuple[tuple[int, int], ...]
+
+    def __new__(cls, text: str, marks: Iterable[tuple[int, int]] = ()) -> Self:
+        line = super().__new__(cls, text)
+        line.marks = tuple(marks)
+        return line
+
+    def after(self, text: str) -> Marked:
+        """The same line with `text` before it."""
+        far = len(text)
+        return Marked(text + self, ((begin + far, end + far) for begin, end in self.marks))
+
+    def parts(self) -> Iterator[tuple[str, bool]]:
+        """The line in pieces, and whether they are to stand out."""
+        at = 0
+        for begin, end in self.marks:
+            yield from ((self[at:begin], False), (self[begin:end], True))
+            at = end
+        yield self[at:], False
 
 
 def _escaped(character: str) -> str:

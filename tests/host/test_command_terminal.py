@@ -37,6 +37,20 @@ def test_anything_but_yes_destroys_nothing(lab: Lab, pair: tuple[Path, Path], an
     assert digest(pair[1]) == before
 
 
+@pytest.mark.parametrize("plain", ["", "1"], ids=["in colour", "without"])
+def test_what_is_destroyed_is_red(lab: Lab, plain: str) -> None:
+    """In the bar of the disk as it is, and in the list."""
+    source, target = disk(lab), bare(lab, name="target.img")
+    os.truncate(target, DISK_SIZE)
+    lab.environment["NO_COLOR"] = plain
+    with on_terminal(lab, source, target) as terminal:
+        terminal.read_until_shown(PROMPT)
+        found = re.search(r'before (\S*\[ext4 "data"[^\r\n]*)', terminal.raw)
+        assert found
+        red = re.fullmatch(r"\x1b\[31m\[[^]]*\]\x1b\[0m", found[1]) is not None
+        assert ("\x1b[31m\r\nThis will destroy:" in terminal.raw) == red == (plain == "")
+
+
 @pytest.mark.parametrize("answer", ["yes\n", "YES\n"])
 def test_yes_goes_on(lab: Lab, pair: tuple[Path, Path], answer: str) -> None:
     with on_terminal(lab, *pair) as terminal:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import builders
@@ -17,6 +18,7 @@ from bsync.screen.layouts import bar, gaps, layout_text
 from bsync.screen.plans import destroyed_lines, plan_lines
 from bsync.screen.text import columns_of, meter
 from bsync.screen.types import DOS, GPT, type_name
+from bsync.units import Marked
 
 GIB = 1 << 30
 
@@ -46,6 +48,30 @@ def test_gaps_larger_than_an_alignment_are_told() -> None:
     assert (33, 100) in found
     assert (0, 1) not in found
     assert "free" in layout_text(one)
+
+
+def test_a_label_has_a_column_where_there_is_room() -> None:
+    one = side(dos(part(1, 1, 32, ext(label="data")), part(2, 100, 28)))
+    wide = layout_text(one, 120).splitlines()
+    assert re.search(r"Contents +Label +Used +UUID$", wide[2])
+    assert re.search(r" ext4 +data +\[", wide[3])
+    narrow = layout_text(one, 58).splitlines()
+    assert re.search(r' ext4 "data" +\[', narrow[3])
+    assert all(columns_of(line) <= width for width in range(40, 130)
+               for line in layout_text(one, width).splitlines()[2:])  # fmt: skip
+    assert "Label" not in layout_text(side(dos(part(1, 1, 32, ext(label="")))), 120)
+
+
+def test_the_bar_marks_what_is_destroyed() -> None:
+    source = side(dos(part(1, 1, 32, ext(blocks=4096)), part(2, 40, 80, ext(blocks=16384))))
+    other = ext(uuid="99999999-0000-4000-8000-000000000000", label="gone")
+    there = side(dos(part(1, 1, 32, other), part(2, 40, 20), part(3, 70, 20, other)))
+    plan = make_plan(source, there, Options())
+    (before,) = (line for line in plan_lines(plan, 80) if line.startswith("before "))
+    assert isinstance(before, Marked)
+    red = [text for text, stands_out in before.parts() if stands_out]
+    assert [text[:2] + text[-1] for text in red] == ["[1]", "[3]"]
+    assert "".join(text for text, _ in before.parts()) == before
 
 
 def test_sizes_old_and_new_and_what_is_destroyed() -> None:

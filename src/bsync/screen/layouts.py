@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 
 from bsync.layout import (
     BOOT_PROGRAM,
@@ -18,10 +19,23 @@ from bsync.layout import (
 )
 from bsync.screen.text import columns_of, cut, in_columns, meter, padded, wrapped
 from bsync.screen.types import type_name
-from bsync.units import MIB, printable, size_text
+from bsync.units import MIB, Marked, printable, size_text
 
 _SMALL = MIB  # bytes between partitions that no row tells of: they are aligned so
 _NARROWEST = 3  # columns of a partition in a bar: "[1]"
+
+# What may be told of a partition, in order, and the heads; the label by itself where there is room.
+_HEADS = {
+    "number": "", "start": "Start", "size": "Size", "type": "Type", "contents": "Contents",
+    "kind": "Contents", "label": "Label", "used": "Used", "uuid": "UUID",
+}  # fmt: skip
+_RIGHT = frozenset(("number", "start", "size"))
+_SIDE = (("number", "size", "type", "contents", "used", "uuid"),
+         ("number", "size", "type", "contents", "used"))  # fmt: skip
+_WHOLE = (("number", "start", "size", "type", "kind", "label", "used", "uuid"),
+          ("number", "start", "size", "type", "contents", "used", "uuid"),
+          ("number", "start", "size", "type", "kind", "label", "used"),
+          ("number", "start", "size", "type", "contents", "used"))  # fmt: skip
 
 Row = tuple[str, ...]
 
@@ -69,32 +83,44 @@ def _partitions(disk: Disk, width: int, whole: bool) -> list[str]:
         found = sorted([*found, *((gap.start, _free(gap)) for gap in gaps(disk))])
     if not found:
         return []
-    rows = [("", "Start", "Size", "Type", "Contents", "Used", "UUID"), *(row for _, row in found)]
-    rows = [tuple(map(printable, row)) for row in rows]
-    if not whole:
-        rows = [(row[0], *row[2:]) for row in rows]
-    right = frozenset(range(len(rows[0]) - 4))
-    while not any(row[-1] for row in rows[1:]):
-        rows = [row[:-1] for row in rows]  # nothing to show there
-    if rows[0][-1] == "UUID" and max(map(columns_of, in_columns(rows, right, 0))) > width:
-        rows = [row[:-1] for row in rows]
-    return in_columns(rows, right, len(right), width)
+    rows = [tuple(map(printable, row)) for row in (tuple(_HEADS.values()), *(r for _, r in found))]
+    for names in _WHOLE if whole else _SIDE:
+        shown, right = _columns(rows, names)
+        if max(map(columns_of, in_columns(shown, right, 0))) <= width:
+            break
+    return in_columns(shown, right, len(right), width)
+
+
+def _columns(rows: list[Row], names: tuple[str, ...]) -> tuple[list[Row], frozenset[int]]:
+    """The columns of these names, and which are aligned to the right; without a label, and at the
+    end, none in which there is nothing."""
+    every = tuple(_HEADS)
+    filled = {name for at, name in enumerate(every) if any(row[at] for row in rows[1:])}
+    kept = [name for name in names if name != "label" or name in filled]
+    while kept[-1] not in filled:
+        kept.pop()
+    right = frozenset(at for at, name in enumerate(kept) if name in _RIGHT)
+    return [tuple(row[every.index(name)] for name in kept) for row in rows], right
 
 
 def _row(disk: Disk, part: Partition) -> Row:
     content, start, size = part.content, size_text(part.extent.start), size_text(part.extent.size)
     kind = type_name(disk.table.kind, part.type) + (", bootable" if part.bootable else "")
     if part.is_extended:
-        return str(part.number), start, size, kind, "", "", ""
+        return str(part.number), start, size, kind, "", "", "", "", ""
+    label = content.label if isinstance(content, Filesystem | Swap) else ""
+    bare = replace(content, label="") if isinstance(content, Swap) else content
+    plain = content.kind if isinstance(content, Filesystem) else describe(bare)
     uuid = content.uuid if isinstance(content, Filesystem | Swap) else ""
     used = meter(content.used, content.size) if isinstance(content, Filesystem) else ""
     if isinstance(content, Filesystem) and not content.clean:
         used += ", not clean"
-    return str(part.number), start, size, kind, describe(content), used, uuid
+    words = describe(content), plain, label
+    return str(part.number), start, size, kind, *words, used, uuid
 
 
 def _free(gap: Extent) -> Row:
-    return "", size_text(gap.start), size_text(gap.size), "free", "", "", ""
+    return "", size_text(gap.start), size_text(gap.size), "free", "", "", "", "", ""
 
 
 def gaps(disk: Disk) -> Iterator[Extent]:
@@ -119,25 +145,29 @@ def _between(taken: Iterable[Extent], around: Extent) -> Iterator[Extent]:
         yield Extent(at, around.end - at)
 
 
-def bar(labels: Iterable[tuple[Extent, str]], size: int, width: int) -> str:
-    """A disk of `size` bytes in one line, each of its partitions as wide as its share of it."""
-    pieces: list[tuple[int, str | None]] = []  # columns, and the label where it is no gap
+def bar(
+    labels: Iterable[tuple[Extent, str]], size: int, width: int, lost: Collection[Extent] = ()
+) -> Marked:
+    """A disk of `size` bytes in one line, each of its partitions as wide as its share of it; what
+    is `lost` is marked."""
+    pieces: list[tuple[int, str | None, bool]] = []  # columns, the label where it is no gap, lost
     at = 0
     for extent, label in sorted(labels, key=lambda one: one[0].start):
-        pieces.append((_share(extent.start - at, size, width), None))
+        pieces.append((_share(extent.start - at, size, width), None, False))
         share = max(_share(extent.size, size, width), _NARROWEST)
-        pieces.append((share, printable(label)))
+        pieces.append((share, printable(label), extent in lost))
         at = extent.end
-    excess = sum(columns for columns, _ in pieces) - width
-    while excess > 0 and max(columns for columns, _ in pieces) > _NARROWEST:
+    excess = sum(piece[0] for piece in pieces) - width
+    while excess > 0 and max(piece[0] for piece in pieces) > _NARROWEST:
         widest = pieces.index(max(pieces, key=lambda piece: piece[0]))
-        pieces[widest] = (pieces[widest][0] - 1, pieces[widest][1])
+        pieces[widest] = (pieces[widest][0] - 1, *pieces[widest][1:])
         excess -= 1
-    line = "".join(
-        " " * columns if label is None else f"[{_label(label, columns - 2)}]"
-        for columns, label in pieces
-    )
-    return cut(line.rstrip(), width)
+    line, marks = "", []
+    for columns, text, gone in pieces:
+        begin = len(line)
+        line += " " * columns if text is None else f"[{_label(text, columns - 2)}]"
+        marks += [(begin, len(line))] if gone else []
+    return Marked(cut(line.rstrip(), width), marks)
 
 
 def _share(part: int, size: int, width: int) -> int:

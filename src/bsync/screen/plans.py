@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bsync.explain import title
-from bsync.layout import Disk, Extent, Side, Volume, describe
+from bsync.layout import Blank, Disk, Extent, Side, Volume, describe
 from bsync.plan.steps import (
     Completing,
     CopyBlocks,
@@ -85,8 +85,8 @@ def _partitions(plan: Plan, width: int) -> Iterator[str]:
             for place in plan.places
         ]
         yield ""
-        yield f"before {bar(_present(there), there.size, width - 7)}"
-        yield f"after  {bar(after, there.size, width - 7)}"
+        yield bar(_present(there), there.size, width - 7, set(_lost(plan, there))).after("before ")
+        yield bar(after, there.size, width - 7).after("after  ")
     changed = [
         place
         for place in plan.places
@@ -102,6 +102,21 @@ def _present(there: Volume) -> list[tuple[Extent, str]]:
     if not isinstance(there, Disk):
         return [(there.extent, describe(there.content))]
     return [(part.extent, f"{part.number} {describe(part.content)}") for part in there.table.filled]
+
+
+def _lost(plan: Plan, there: Volume) -> Iterator[Extent]:
+    """Where something is destroyed when a new table is written."""
+    stays = {place.destination: f"{place.at_destination}:" for place in plan.places}
+    found = (
+        [(part.extent, part.content) for part in there.table.filled]
+        if isinstance(there, Disk)
+        else [(there.extent, there.content)]
+    )
+    for extent, content in found:
+        name = stays.get(extent)
+        goes = name is None or any(what.startswith(name) for what in plan.destroys)
+        if goes and not isinstance(content, Blank):
+            yield extent
 
 
 def _named(source: Disk, number: int) -> str:
