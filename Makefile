@@ -73,7 +73,8 @@ compiled: .venv/user
 docs: .venv/user
 	$(BIN)/python tools/make_docs.py .venv/share
 
-# Nothing stays outside this folder, not even what pip downloads.
+# Nothing stays outside this folder but Debian packages that were missing (README names them), not
+# even what pip downloads.
 demo: export PIP_NO_CACHE_DIR = 1
 demo: .venv/user compiled docs
 	demo/demo.sh
