@@ -9,6 +9,7 @@ bsync (`setpriv --pdeathsig`), however and whenever bsync dies.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -26,10 +27,8 @@ from bsync import distribution, trace
 from bsync.deferred import deferred
 from bsync.errors import BsyncError, CopyFailed, Unavailable
 
-# A child closes its copies of our descriptors before it becomes a program, and that takes as long
-# as storage behind one of them does not answer (a FUSE export is flushed whenever it is closed).
-# With vfork(2) every thread of ours would wait with it, and so the watchdog that is to end this.
-setattr(subprocess, "_USE_VFORK", False)  # noqa: B010 subprocess documents it, but not to mypy
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LAST, _MARK = (1 << 32) - 1, 4  # close_range(2): no descriptor is higher; CLOSE_RANGE_CLOEXEC
 
 _GRACE = 5.0  # seconds between asking a child to end and ending it
 _GLANCE = 0.1  # seconds between two looks at what a child says
@@ -252,6 +251,8 @@ def _spawn(
 ) -> _Child:
     require([argv[0], "setpriv"])
     mortal = ("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", _GUARD, str(os.getpid()))
+    kernel_closes = not pass_fds and _kernel_closes()
+    setattr(subprocess, "_USE_VFORK", kernel_closes)  # noqa: B010 documented, but not to mypy
     return _Child(
         list(argv) if critical else [*mortal, *argv],
         stdin=subprocess.PIPE if speaks else subprocess.DEVNULL,
@@ -260,8 +261,19 @@ def _spawn(
         env={**_ENVIRONMENT, **_OF_PROGRAMS.get(argv[0], {}), "PATH": _search_path()},
         cwd=_folder(),
         start_new_session=True,
+        close_fds=not kernel_closes,
         pass_fds=pass_fds,
     )
+
+
+def _kernel_closes() -> bool:
+    """Whether the kernel (5.11) closes a child's copies of our descriptors as it becomes a program.
+
+    Closing one takes as long as storage behind it does not answer (a FUSE export is flushed by
+    that).  With vfork(2), which spares us a copy of our page tables, all our threads wait until the
+    child is a program, and so would the watchdog that is to end this; the kernel closes them after.
+    """
+    return getattr(_LIBC, "close_range", lambda *_: -1)(3, _LAST, _MARK) == 0
 
 
 def _folder() -> str | None:
