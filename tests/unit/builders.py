@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import uuid
 from typing import Any
 
@@ -276,6 +277,7 @@ def _some_mapped(most: int) -> st.SearchStrategy[Content]:
     return st.one_of(a_fat, an_xfs)
 
 
+@functools.cache  # most of a draw's time goes into making its strategies
 def contents(most: int, *, sound: bool = False) -> st.SearchStrategy[Content]:
     """Anything that may stand in `most` bytes; `sound`: what a mirror can be made of."""
     if sound:
