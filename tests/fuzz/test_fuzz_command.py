@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lab import Lab
+from lab import Lab, warm
 from mutations import (
     Damage,
     damaged,
@@ -44,16 +42,13 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 def bsync(lab: Lab, *words: str | Path) -> int:
     """Run the command; its status, which is none that only a defect has."""
-    result = subprocess.run(
-        [sys.executable, "-m", "bsync", *map(str, words)], env=lab.environment,
-        capture_output=True, text=True, errors="replace", timeout=LONG, check=False,
-    )  # fmt: skip
-    said = f"{result.stdout}{result.stderr}"
-    assert "Traceback" not in said, said
-    assert result.returncode in (DONE, REFUSED, UNAVAILABLE, FAILED), said
-    assert result.returncode == DONE or result.stderr.startswith("bsync: "), said
-    assert len(result.stderr.splitlines()) <= 2, said
-    return result.returncode
+    ended, *said = warm().run(["bsync", *map(str, words)], lab.environment, limit=LONG)
+    out, err = (text.decode(errors="replace") for text in said)
+    assert "Traceback" not in out + err, out + err
+    assert ended in (DONE, REFUSED, UNAVAILABLE, FAILED), out + err
+    assert ended == DONE or err.startswith("bsync: "), out + err
+    assert len(err.splitlines()) <= 2, out + err
+    return ended
 
 
 def image(folder: Path, name: str, data: bytes) -> Path:

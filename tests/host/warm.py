@@ -16,15 +16,18 @@ import contextlib
 import gc
 import json
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 _LARGEST = 1 << 17  # bytes of a request: words and an environment
+_HANGS = b"hangs"
 
 
 class Warm:
@@ -40,16 +43,22 @@ class Warm:
         atexit.register(self.close)
 
     def run(
-        self, words: Sequence[str], environment: Mapping[str, str], stdin: bytes = b""
+        self,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        stdin: bytes = b"",
+        limit: float | None = None,
     ) -> tuple[int, bytes, bytes]:
         """Run bsync, or with `faults` before the words bsync with a fault: its exit status (of a
-        signal, as `subprocess` has it) and what it wrote."""
+        signal, as `subprocess` has it) and what it wrote.  `TimeoutError` after `limit` seconds."""
         with _memory(stdin) as given, _memory() as said, _memory() as complained:
-            request = json.dumps([os.getcwd(), list(words), dict(environment)]).encode()
+            request = json.dumps([limit, os.getcwd(), list(words), dict(environment)]).encode()
             socket.send_fds(self._socket, [request], [given, said, complained])
             answer = self._socket.recv(64)
             if not answer:
                 raise RuntimeError("the server of bsync has died")
+            if answer == _HANGS:
+                raise TimeoutError(f"{words}: no end within {limit} seconds")
             return int(answer), _all_of(said), _all_of(complained)
 
     def close(self) -> None:
@@ -81,24 +90,35 @@ def _serve(calls: socket.socket) -> None:
         request, descriptors, _, _ = socket.recv_fds(calls, _LARGEST, 3)
         if not request:
             return
+        limit, *task = json.loads(request)
         child = os.fork()
         if child == 0:
             calls.close()
-            _begin(request, descriptors)
+            _begin(task, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
-        _, ended = os.waitpid(child, 0)
-        calls.send(str(os.waitstatus_to_exitcode(ended)).encode())
+        calls.send(_ended(child, limit))
 
 
-def _begin(request: bytes, descriptors: Sequence[int]) -> NoReturn:
+def _ended(child: int, limit: float | None) -> bytes:
+    """How it ended, which it has at the latest after `limit` seconds."""
+    descriptor = os.pidfd_open(child)
+    in_time, _, _ = select.select([descriptor], [], [], limit)
+    os.close(descriptor)
+    if not in_time:
+        os.kill(child, signal.SIGKILL)
+    _, ended = os.waitpid(child, 0)
+    return str(os.waitstatus_to_exitcode(ended)).encode() if in_time else _HANGS
+
+
+def _begin(task: Sequence[Any], descriptors: Sequence[int]) -> NoReturn:
     """Be a run of bsync."""
     status = 1
     try:
         for number, descriptor in enumerate(descriptors):
             os.dup2(descriptor, number)
             os.close(descriptor)
-        folder, words, environment = json.loads(request)
+        folder, words, environment = task
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
