@@ -181,6 +181,11 @@ The same for SRC or DEST alone; comes first.
 .B CREDENTIALS_DIRECTORY
 Where systemd puts a service's credentials.
 .TP
+.B JOURNAL_STREAM
+As systemd sets it: lines that go to the journal have levels there, so that
+.B journalctl \\-p notice \\-u bsync@NAME
+shows how each night ended, and what went wrong.
+.TP
 .B BSYNC_RUNTIME_DIR
 Where ledgers and mount points are kept, instead of
 .IR /run/bsync .

@@ -21,6 +21,7 @@ from bsync.events import (
     Differed,
     Event,
     Finished,
+    Notice,
     Noticed,
     Planned,
     StepAdvanced,
@@ -28,6 +29,7 @@ from bsync.events import (
     StepStarted,
 )
 from bsync.explain import title
+from bsync.journal import Level
 from bsync.jsonlines import JsonReporter
 from bsync.plan.steps import Copying
 from bsync.say import RED, say, say_error
@@ -37,6 +39,11 @@ from bsync.screen.progress import Progress
 from bsync.trace import ALL, COMMANDS
 
 _NARROWEST = 40  # columns; a plan is no narrower
+_LEVELS = {
+    Notice.PREPARING: Level.INFO,
+    Notice.SNAPSHOT_FILLS: Level.WARNING,
+    Notice.LEFT: Level.WARNING,
+}
 _SILENCE = 10.0  # seconds without a plain line after which progress gets one
 
 
@@ -103,28 +110,37 @@ class PlainReporter:
             case Planned(plan=plan):
                 width = max(shutil.get_terminal_size().columns, _NARROWEST)
                 self._say(*plan_lines(plan, width), marked=self._alarm)
-                self._say(*destroyed_lines(plan, width), "", colour=self._alarm)
-            case Noticed(text=text):
-                self._say(text)
+                lines = destroyed_lines(plan, width)
+                self._say(*lines, "", colour=self._alarm, level=Level.WARNING)
+            case Noticed(notice=notice, text=text):
+                self._say(text, level=level_of(notice))
             case Differed(text=text):
                 self._differences += 1
                 if self._differences <= _screenful():
-                    self._say(text)
+                    self._say(text, level=Level.WARNING)
             case Finished(text=text):
-                self._say(f"done: {text}, {time.monotonic() - self._started:.1f} s")
+                seconds = time.monotonic() - self._started
+                self._say(f"done: {text}, {seconds:.1f} s", level=Level.NOTICE)
 
     def failed(self, error: BsyncError | Stopped) -> None:
         if (more := self._differences - _screenful()) > 0:
-            self._say(f"... and {more:,} more (--json tells all)")
+            self._say(f"... and {more:,} more (--json tells all)", level=Level.WARNING)
         if isinstance(error, BsyncError):
             say_error(error)
 
     def close(self) -> None:
         pass
 
-    def _say(self, *lines: str, colour: str = "", marked: str = "") -> None:
+    def _say(
+        self, *lines: str, colour: str = "", marked: str = "", level: Level = Level.INFO
+    ) -> None:
         self._spoke = time.monotonic()
-        say(*lines, colour=colour, marked=marked)
+        say(*lines, colour=colour, marked=marked, level=level)
+
+
+def level_of(notice: Notice) -> Level:
+    """How much a notice matters."""
+    return _LEVELS.get(notice, Level.NOTICE)
 
 
 def _screenful() -> int:
@@ -175,9 +191,11 @@ class TerminalReporter(PlainReporter):
             self._painter.close()
             self._painter = None
 
-    def _say(self, *lines: str, colour: str = "", marked: str = "") -> None:
+    def _say(
+        self, *lines: str, colour: str = "", marked: str = "", level: Level = Level.INFO
+    ) -> None:
         with self._painter.above() if self._painter else contextlib.nullcontext():
-            super()._say(*lines, colour=colour, marked=marked)
+            super()._say(*lines, colour=colour, marked=marked, level=level)
 
     def _picture(self, width: int, height: int) -> list[str]:
         plain = "utf" not in (sys.stderr.encoding or "").lower()

@@ -7,19 +7,23 @@ import contextlib
 import sys
 
 from bsync.errors import BsyncError
+from bsync.journal import Level, mark
 from bsync.units import Marked, printable
 
 RED = "31"  # as terminals number it (SGR)
 
 
-def say(*lines: str, error: bool = False, colour: str = "", marked: str = "") -> None:
+def say(
+    *lines: str, error: bool = False, colour: str = "", marked: str = "", level: Level = Level.INFO
+) -> None:
     """Lines of output, whole or not at all, in a colour if it is told, or else what is marked in
-    them.  What a name or a label from a disk says can neither steer the terminal nor break a line.
-    """
+    them; the journal hears how much they matter.  What a name or a label from a disk says can
+    neither steer the terminal nor break a line."""
     stream = sys.stderr if error else sys.stdout
     encoding = getattr(stream, "encoding", None) or "utf-8"
     with contextlib.suppress(OSError, ValueError):
-        text = "\n".join(_painted(line, marked) for line in lines)
+        begin = mark(stream, level)
+        text = "\n".join(begin + _painted(line, marked) for line in lines)
         shown = text.encode(encoding, "backslashreplace").decode(encoding)
         print(_in_colour(shown, colour), file=stream, flush=True)
 
@@ -39,6 +43,6 @@ def _in_colour(text: str, colour: str) -> str:
 
 def say_error(error: BsyncError) -> None:
     """An error as people see it: one line, and what to do about it."""
-    say(f"bsync: {error.message}", error=True)
+    say(f"bsync: {error.message}", error=True, level=Level.ERROR)
     if error.hint:
-        say(f"       {error.hint}", error=True)
+        say(f"       {error.hint}", error=True, level=Level.ERROR)

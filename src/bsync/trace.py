@@ -17,6 +17,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from bsync.journal import Level, mark
+
 ALL, COMMANDS = "BSYNC_DEBUG", "BSYNC_VERBOSE"
 
 
@@ -67,4 +69,5 @@ def _tell(
 def _say(line: str) -> None:
     """A file or terminal that takes nothing more is nobody's trouble here."""
     with contextlib.suppress(OSError, ValueError):
-        print(ascii(line)[1:-1] if not line.isprintable() else line, file=sys.stderr, flush=True)
+        shown = ascii(line)[1:-1] if not line.isprintable() else line
+        print(f"{mark(sys.stderr, Level.DEBUG)}{shown}", file=sys.stderr, flush=True)

@@ -10,10 +10,12 @@ import signal
 import sys
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
 import builders
 import pytest
 
+from bsync import trace
 from bsync.errors import BsyncError, Different, Refused, Stopped, Untold
 from bsync.events import (
     Comparing,
@@ -28,6 +30,7 @@ from bsync.events import (
     StepStarted,
 )
 from bsync.explain import title
+from bsync.journal import Level
 from bsync.jsonlines import JsonReporter
 from bsync.plan import Options, make_plan
 from bsync.plan.steps import Copying
@@ -231,3 +234,56 @@ def test_a_terminal_gets_what_moves(monkeypatch: pytest.MonkeyPatch) -> None:
         assert isinstance(reporter, TerminalReporter)
     with reporting(as_json=True) as reporter:
         assert isinstance(reporter, JsonReporter)
+
+
+class Journal:
+    """A file in the place of both streams' socket to journald, and what comes to it."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._path = path
+        self.stream = path.open("w")
+        there = os.fstat(self.stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{there.st_dev}:{there.st_ino}")
+        monkeypatch.setattr(sys, "stdout", self.stream)
+        monkeypatch.setattr(sys, "stderr", self.stream)
+
+    def lines(self, level: Level) -> list[str]:
+        """Those of a level, but for blank ones: journald leaves these out."""
+        mark, lines = f"<{level}>", self._path.read_text().splitlines()
+        return [line.removeprefix(mark) for line in lines if line.startswith(mark) and line != mark]
+
+
+def test_the_journal_hears_how_much_a_line_matters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "journal", monkeypatch)
+    reporter = PlainReporter()
+    through(reporter)
+    plan = make_plan(builders.bare(builders.ext()), builders.bare(builders.xfs()), Options())
+    reporter.emit(Planned(plan))
+    for notice, text in ((Notice.LEFT, "it stays"), (Notice.RELEASED, "it goes")):
+        reporter.emit(Noticed(notice, text))
+    reporter.emit(Differed("partition 1", "is missing", "file"))
+    monkeypatch.setenv("BSYNC_VERBOSE", "1")
+    trace.started(["rsync", "--daemon"])
+
+    assert journal.lines(Level.ERROR) == ["bsync: not so", "       do this"]
+    destroyed, *_, stays, differs = journal.lines(Level.WARNING)
+    assert (stays, differs) == ("it stays", "partition 1: file is missing")
+    assert destroyed == "This will destroy:"
+    done, goes = journal.lines(Level.NOTICE)
+    assert (done[:13], goes) == ("done: 5 files", "it goes")
+    assert "partition 1: make ext4 ..." in journal.lines(Level.INFO)
+    assert "something \\udcff\\x1b[2J\\nelse" in journal.lines(Level.INFO)
+    assert journal.lines(Level.DEBUG) == ["+ rsync --daemon  # goes on"]
+
+
+def test_no_other_stream_has_levels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe or file that a service writes to instead, nor what programs read."""
+    journal = Journal(tmp_path / "journal", monkeypatch)
+    through(JsonReporter())
+    with (tmp_path / "elsewhere").open("w+") as elsewhere:
+        monkeypatch.setattr(sys, "stdout", elsewhere)
+        through(PlainReporter())
+        assert "<" not in (tmp_path / "elsewhere").read_text()
+    assert journal.lines(Level.INFO) == journal.lines(Level.NOTICE) == []

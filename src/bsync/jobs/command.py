@@ -10,6 +10,7 @@ from bsync.deferred import listening
 from bsync.errors import Usage
 from bsync.jobs import jobfile, metrics, outcome, runner
 from bsync.jobs.jobfile import Check, Job
+from bsync.journal import Level
 from bsync.say import say
 from bsync.units import count_text
 
@@ -21,7 +22,7 @@ def jobs_of(file: str, options: Mapping[str, bool], check: Check) -> list[Job]:
     """
     found, faults = jobfile.read(file, options, check)
     if faults:
-        say(*faults, error=True)
+        say(*faults, error=True, level=Level.ERROR)
         raise Usage(f"{file}: {count_text(len(faults), 'mistake')}", "no job was run")
     if not found:
         raise Usage(f"{file} has no jobs", "[job.NAME] begins one; see man bsync")

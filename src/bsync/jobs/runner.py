@@ -10,18 +10,25 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from bsync.errors import BsyncError, CopyFailed, Status
+from bsync.events import Notice
 from bsync.jobs.jobfile import Job
 from bsync.jobs.outcome import Outcome
+from bsync.journal import Level
+from bsync.report import level_of
 from bsync.run import Beside, run
 
 _GLANCE = 0.2  # seconds between two looks at the jobs that run
 
-Tell = Callable[[str], None]
+
+class Tell(Protocol):
+    """What hears the lines of the jobs."""
+
+    def __call__(self, line: str, /, *, level: Level = Level.INFO) -> None: ...
 
 
 @dataclass
@@ -76,7 +83,8 @@ def _listen(one: _Running, tell: Tell) -> None:
             case "step-started":
                 tell(f"{one.job.name}: {event.get('title')} ...")
             case "noticed":
-                tell(f"{one.job.name}: {event.get('text')}")
+                level = level_of(Notice(event["notice"]))
+                tell(f"{one.job.name}: {event.get('text')}", level=level)
             case "finished" | "failed":
                 one.last = event
 
@@ -96,14 +104,14 @@ def _end(one: _Running, status: int, tell: Tell) -> Outcome:
                           outcome.transferred, outcome.files, said or trouble)  # fmt: skip
     if outcome.status:
         return _failed(one.job, outcome, tell)
-    tell(f"{name}: {one.last.get('text') or 'done'}")
+    tell(f"{name}: {one.last.get('text') or 'done'}", level=Level.NOTICE)
     return outcome
 
 
 def _failed(job: Job, outcome: Outcome, tell: Tell) -> Outcome:
-    tell(f"{job.name}: failed: {outcome.said}")
+    tell(f"{job.name}: failed: {outcome.said}", level=Level.ERROR)
     if trouble := _hook(job, "on-failure", outcome.status):
-        tell(f"{job.name}: {trouble}")
+        tell(f"{job.name}: {trouble}", level=Level.ERROR)
     return outcome
 
 
