@@ -134,6 +134,7 @@ DESTINATION=iscsi://storage.example/iqn.2004\\-10.org.example:server
 and these commands begin it:
 .PP
 .EX
+mkdir \\-p \\-m 700 /etc/credstore.encrypted
 systemd\\-creds encrypt \\-\\-name=bsync.password \\- /etc/credstore.encrypted/bsync.password
 systemctl enable \\-\\-now bsync@server.timer
 systemctl enable bsync\\-recover.service

@@ -26,6 +26,7 @@ MADE = (  # below a prefix
     "share/doc/bsync/COPYING",
     "share/doc/bsync/docs/ARCHITECTURE.md",
 )
+EXPOSURE = 58  # of 100, as systemd-analyze has it: what a service may do that need not
 UNITS = ("bsync@.service", "bsync@.timer", "bsync-recover.service")
 
 
@@ -191,6 +192,16 @@ def test_the_units_are_such_as_systemd_takes(tree: Path, tmp_path: Path) -> None
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
+    services = [path for path in tmp_path.iterdir() if path.suffix == ".service"]
+    done("systemd-analyze", "security", "--offline=yes", f"--threshold={EXPOSURE}", *services)
+
+
+def test_both_services_have_the_same_restrictions() -> None:
+    run, recover = (
+        (ROOT / "systemd" / name).read_text().partition("\nDevicePolicy=")[2].partition("\n\n")[0]
+        for name in ("bsync@.service", "bsync-recover.service")
+    )
+    assert run.strip() == recover.strip() != ""
 
 
 def test_the_man_page_is_clean(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from kept import kept
 _SUITE: Final = "bookworm"
 _SIZE: Final = "6G"  # of the root, sparse: the images of the tests are made there, too
 _PACKAGES: Final = (
-    *("linux-image-amd64", "busybox-static", "kmod", "udev"),
+    *("linux-image-amd64", "busybox-static", "kmod", "udev", "systemd"),
     *("python3", "python3-pytest", "python3-click", "python3-numpy", "python3-rich"),
     *("lvm2", "thin-provisioning-tools", "dmsetup"),
     *("tgt", "open-iscsi", "qemu-utils"),

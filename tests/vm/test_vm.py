@@ -40,7 +40,7 @@ TOGETHER = (
     ("test_iscsi_faults", "test_iscsi_user"),
     ("test_reiserfs", "test_usage"),
     ("test_lvm", "test_lvm_layouts"),
-    ("test_devices", "test_partitions", "test_foreign", "test_rig"),
+    ("test_devices", "test_partitions", "test_foreign", "test_rig", "test_systemd"),
 )
 
 
