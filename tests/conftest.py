@@ -7,12 +7,15 @@ import os
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import long_bytes
 import pytest
 from hypothesis import settings
 from lab import Lab
-from pluggy import Result
+
+if TYPE_CHECKING:
+    from pluggy import Result  # Debian 12's has none
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("repeatable")
