@@ -73,7 +73,7 @@ def of_bits(used: Flags, first: int) -> Ranges:
 def within(ranges: Ranges, begin: int, end: int) -> Ranges:
     """The same blocks, but for those before `begin` and from `end` on."""
     first = int(np.searchsorted(ranges.start + ranges.length, begin, "right"))
-    last = int(np.searchsorted(ranges.start, end, "left"))
+    last = int(np.searchsorted(ranges.start, end, "left")) if begin < end else first
     start, stop = ranges.start[first:last], (ranges.start + ranges.length)[first:last]
     start, stop = np.maximum(start, begin), np.minimum(stop, end)
     return Ranges(start, stop - start)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bsync import ranges
@@ -32,6 +32,7 @@ def test_a_union_has_the_same_blocks_in_runs_that_do_not_touch(runs: list[tuple[
 
 
 @given(RUNS, BLOCK, BLOCK)
+@example([(0, 2)], 1, 1)
 def test_a_part_has_what_lies_in_it(runs: list[tuple[int, int]], begin: int, end: int) -> None:
     part = ranges.within(ranges.of_pairs(runs), begin, end)
     assert members(part) == {block for block in blocks_of(runs) if begin <= block < end}

@@ -43,6 +43,8 @@ def smallest_for(needed: Callable[[int], int], least: int) -> int:
         if room <= size:
             break
         size = room
+    while size > least and needed(size - MIB) <= size - MIB:  # a larger one may need less
+        size -= MIB
     return size
 
 

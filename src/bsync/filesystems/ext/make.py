@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from bsync.filesystems.ext import growth, marker
 from bsync.filesystems.ext.superblock import WRITING, Superblock
+from bsync.filesystems.kind import smallest_for
 from bsync.units import MIB
 
 _STATES = frozenset({"needs_recovery", "orphan_present"})  # facts of the moment, not features
@@ -104,13 +105,7 @@ def grown(source: Superblock, present: Superblock, size: int) -> int:
 
 def smallest(source: Superblock) -> int:
     """Bytes of the smallest destination, to a MiB, on which `source` fits."""
-    size = MIB
-    for _ in range(64):
-        room = -(-needed(source, size) // MIB) * MIB
-        if room <= size:
-            return size
-        size = room
-    return size
+    return smallest_for(lambda size: needed(source, size), MIB)
 
 
 def contents(sb: Superblock) -> int:
