@@ -24,8 +24,8 @@ from bsync import passwords
 from bsync.acquire import loop
 from bsync.acquire.opening import Means, Role, opened
 from bsync.errors import BsyncError
-from bsync.layout import Extent
 from bsync.locate import parse
+from bsync.model.layout import Extent
 
 IQN = "iqn.2004-10.org.example:bench"
 ADDRESS = "127.0.0.1"

@@ -7,7 +7,7 @@ Source of the format: the BIOS loads sector 0 to 0000:7C00 and jumps there in re
 
 from __future__ import annotations
 
-from bsync.layout import BOOT_PROGRAM
+from bsync.model.layout import BOOT_PROGRAM
 
 MESSAGE = b"bsync: this disk is an incomplete clone. Run bsync again to complete it.\r\n"
 

@@ -15,8 +15,8 @@ from bsync.events import Emit, Notice, Noticed, StepAdvanced, StepEnded, StepSta
 from bsync.execution import by_blocks, by_files, disk
 from bsync.execution.context import Advance, Context, Stub, said
 from bsync.explain import preparation, title
-from bsync.layout import Filesystem
 from bsync.ledger import Ledger
+from bsync.model.layout import Filesystem
 from bsync.plan.steps import (
     CompleteBlocks,
     CompleteFilesystem,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from bsync.filesystems.kinds import by_blocks
-from bsync.layout import (
+from bsync.model.layout import (
     BOOT_PROGRAM,
     Content,
     Disk,

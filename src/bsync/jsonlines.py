@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from bsync.errors import BsyncError, Stopped, Untold
 from bsync.events import Event, Finished, Planned
 from bsync.explain import plan_data, side_data
-from bsync.layout import Side
+from bsync.model.layout import Side
 
 SCHEMA = 1  # grows when what was there means something else, or is gone
 

@@ -28,8 +28,8 @@ from bsync.errors import (
 from bsync.events import Emit, Finished, Notice, Noticed, Planned
 from bsync.execute import execute
 from bsync.execution.context import said
-from bsync.layout import Side
 from bsync.ledger import Ledger
+from bsync.model.layout import Side
 from bsync.plan import Plan, make_plan
 from bsync.request import Request
 from bsync.survey import survey

@@ -14,8 +14,8 @@ from bsync.acquire.loop import Over
 from bsync.blockio.pump import WORKERS
 from bsync.errors import Unavailable
 from bsync.filesystems.kinds import by_files
-from bsync.layout import Extent
 from bsync.ledger import Ledger
+from bsync.model.layout import Extent
 from bsync.plan.steps import (
     CopyFiles,
     Disarm,

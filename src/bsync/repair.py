@@ -12,8 +12,8 @@ from bsync.acquire.span import Span
 from bsync.acquire.tree import loop_over, recover
 from bsync.errors import CopyFailed, Unavailable
 from bsync.filesystems.kinds import kind_of
-from bsync.layout import Extent, Filesystem, Side
 from bsync.ledger import Ledger
+from bsync.model.layout import Extent, Filesystem, Side
 
 _UNTIMELY = 24 * 3600  # seconds
 

@@ -29,7 +29,8 @@ from bsync.events import (
 )
 from bsync.filesystems import marker
 from bsync.filesystems.kinds import kind_of
-from bsync.layout import (
+from bsync.ledger import Ledger
+from bsync.model.layout import (
     Content,
     Disk,
     Filesystem,
@@ -38,7 +39,6 @@ from bsync.layout import (
     Volume,
     describe,
 )
-from bsync.ledger import Ledger
 from bsync.plan.kept import unlike
 from bsync.plan.steps import Place
 from bsync.units import count_text

@@ -27,7 +27,7 @@ from bsync.filesystems.ext import make, marker, superblock
 from bsync.filesystems.ext.superblock import Ext
 from bsync.filesystems.reiserfs import by_files as reiserfs
 from bsync.filesystems.reiserfs.kind import read as read_reiserfs
-from bsync.layout import Blank, Extent, Side, bare
+from bsync.model.layout import Blank, Extent, Side, bare
 from bsync.plan import Options, make_plan
 from bsync.run import Completed
 from bsync.screen.layouts import layout_text

@@ -32,8 +32,8 @@ from mutations import (
 from bsync.acquire.block import opened
 from bsync.errors import BsyncError
 from bsync.explain import plan_data
-from bsync.layout import Blank, Side, bare
 from bsync.locate import DevicePath
+from bsync.model.layout import Blank, Side, bare
 from bsync.plan import Options, make_plan
 from bsync.screen.layouts import layout_text
 from bsync.screen.plans import plan_text

@@ -12,9 +12,9 @@ import pytest
 from lab import Lab, call
 from small_disks import bare
 
-from bsync.arrays import Numbers
 from bsync.filesystems.ext.inodes import scan
 from bsync.filesystems.ext.superblock import parse
+from bsync.model.arrays import Numbers
 
 FOLDERS = 40
 

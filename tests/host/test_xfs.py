@@ -16,10 +16,10 @@ from trees import assert_same_tree
 
 from bsync import ledger as ledgers
 from bsync.acquire.block import opened
-from bsync.allocation import Allocation
 from bsync.filesystems.xfs import space
 from bsync.filesystems.xfs.superblock import parse
 from bsync.locate import DevicePath
+from bsync.model.allocation import Allocation
 from bsync.repair import settle
 from bsync.survey import survey
 from bsync.units import size_text

@@ -17,7 +17,7 @@ from typing import Any
 
 from bsync.acquire.backing import BackingExtent
 from bsync.acquire.block import Device
-from bsync.layout import Extent
+from bsync.model.layout import Extent
 from bsync.run import Completed
 
 FOLDER = Path(__file__).parent / "captures"

@@ -14,7 +14,7 @@ from captured import Captured, Recorder, captured, recorder
 from recipes import RECIPES
 
 from bsync.errors import BsyncError
-from bsync.layout import Side
+from bsync.model.layout import Side
 from bsync.plan import Options, make_plan
 from bsync.screen.layouts import layout_text
 from bsync.screen.plans import plan_text

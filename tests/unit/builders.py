@@ -10,8 +10,6 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from bsync import gpt as gpt_module
-from bsync import layout
 from bsync.bootcode import disarmed
 from bsync.filesystems.ext import marker
 from bsync.filesystems.ext.superblock import Ext, Superblock
@@ -21,8 +19,10 @@ from bsync.filesystems.reiserfs.superblock import Reiser
 from bsync.filesystems.reiserfs.superblock import Superblock as ReiserSuperblock
 from bsync.filesystems.xfs.superblock import Superblock as XfsSuperblock
 from bsync.filesystems.xfs.superblock import Xfs
-from bsync.gpt import Gpt
-from bsync.layout import (
+from bsync.model import gpt as gpt_module
+from bsync.model import layout
+from bsync.model.gpt import Gpt
+from bsync.model.layout import (
     Blank,
     Content,
     Disk,
@@ -35,7 +35,7 @@ from bsync.layout import (
     Unsupported,
     Volume,
 )
-from bsync.layout import Table as Table
+from bsync.model.layout import Table as Table
 from bsync.plan.steps import Options
 from bsync.units import KIB, MIB
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from bsync import bootcode
-from bsync.layout import BOOT_PROGRAM
+from bsync.model.layout import BOOT_PROGRAM
 
 _LOADED = 0x7C00
 _HARMLESS = {0xFA: 1, 0xFC: 1, 0xFB: 1, 0x31: 2, 0x8E: 2}  # flags, ax = 0, segment registers

@@ -28,8 +28,8 @@ from bsync.errors import (
     Untold,
 )
 from bsync.events import Emit
-from bsync.layout import Blank, Side, bare
 from bsync.locate import parse
+from bsync.model.layout import Blank, Side, bare
 from bsync.pipeline import Confirm
 from bsync.plan import Options, Plan
 from bsync.request import Request

@@ -12,7 +12,7 @@ import pytest
 from bsync.errors import Refused
 from bsync.filesystems.ext import make
 from bsync.filesystems.ext.superblock import Ext
-from bsync.layout import Blank, Content, Extent, Filesystem, Swap, Unsupported
+from bsync.model.layout import Blank, Content, Extent, Filesystem, Swap, Unsupported
 from bsync.plan.contents import Steps, content_steps
 from bsync.plan.steps import (
     CompleteBlocks,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bsync.errors import Refused
 from bsync.filesystems.kinds import kind_of
-from bsync.layout import Disk, Extent, Filesystem, Partition, Swap
+from bsync.model.layout import Disk, Extent, Filesystem, Partition, Swap
 from bsync.plan.fit import fitted
 from bsync.units import MIB
 

@@ -9,7 +9,7 @@ from builders import dos, ext, gpt, part, side
 from hypothesis import given, settings
 
 from bsync.errors import Refused
-from bsync.layout import Disk, Extent, Gap, Side
+from bsync.model.layout import Disk, Extent, Gap, Side
 from bsync.plan import Options, Plan, make_plan
 from bsync.plan.steps import Disarm, SetTable, WriteBoot, WriteTable
 from bsync.units import MIB

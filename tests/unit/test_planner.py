@@ -13,11 +13,11 @@ from builders import bare, dos, ext, part, side
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bsync import layout
 from bsync.bootcode import disarmed
 from bsync.errors import Refused
 from bsync.explain import plan_data, side_data, title
-from bsync.layout import BIOS_BOOT, BOOT_PROGRAM, Blank, Disk, Side, Swap, Unsupported
+from bsync.model import layout
+from bsync.model.layout import BIOS_BOOT, BOOT_PROGRAM, Blank, Disk, Side, Swap, Unsupported
 from bsync.plan import Options, Plan, Step, make_plan
 from bsync.plan.steps import (
     CompleteBlocks,

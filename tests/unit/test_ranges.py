@@ -7,8 +7,8 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bsync import ranges
-from bsync.ranges import Ranges
+from bsync.model import ranges
+from bsync.model.ranges import Ranges
 
 BLOCK = st.integers(0, 60)
 RUNS = st.lists(st.tuples(BLOCK, st.integers(1, 9)), max_size=12)

@@ -15,7 +15,7 @@ from bsync.filesystems import marker
 from bsync.filesystems.kind import BadSuperblock
 from bsync.filesystems.reiserfs import by_files
 from bsync.filesystems.reiserfs.superblock import SIZE, Reiser, parse
-from bsync.layout import Blank, Content, Extent
+from bsync.model.layout import Blank, Content, Extent
 from bsync.plan.contents import Steps, content_steps
 from bsync.plan.steps import (
     CompleteFilesystem,

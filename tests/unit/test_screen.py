@@ -12,7 +12,7 @@ from builders import dos, ext, part, side
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bsync.layout import Disk, Extent, Side
+from bsync.model.layout import Disk, Extent, Side
 from bsync.plan import Options, make_plan
 from bsync.screen.layouts import bar, gaps, layout_text
 from bsync.screen.plans import destroyed_lines, plan_lines

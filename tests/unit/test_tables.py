@@ -9,10 +9,10 @@ import builders
 import pytest
 from builders import bare, dos, ext, gpt, part
 
-from bsync import layout
 from bsync.bootcode import is_disarmed
 from bsync.errors import Refused
-from bsync.layout import BIOS_BOOT, Blank, Disk, Extent, Swap, Unsupported
+from bsync.model import layout
+from bsync.model.layout import BIOS_BOOT, Blank, Disk, Extent, Swap, Unsupported
 from bsync.plan.tables import check_boot, decide, present
 from bsync.units import MIB
 

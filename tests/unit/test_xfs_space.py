@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xfs_image import BLOCK, BLOCKS, GROUP, SECTOR, Image, images
 
-from bsync.allocation import Allocation, Run, Unknown, all_but
 from bsync.filesystems.kind import BadSuperblock
 from bsync.filesystems.xfs import space
 from bsync.filesystems.xfs.superblock import parse
+from bsync.model.allocation import Allocation, Run, Unknown, all_but
 
 FREE: tuple[list[Run], ...] = ([(300, 10), (400, 1)], [(250, 7)])
 

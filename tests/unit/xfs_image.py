@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 
-from bsync.allocation import Run
+from bsync.model.allocation import Run
 
 BLOCK, GROUP, SECTOR = 4096, 4096, 512  # bytes, blocks, bytes
 BLOCKS = GROUP + 3000  # two groups, the second one shorter

@@ -16,7 +16,7 @@ from pathlib import Path
 from bsync.acquire.identity import fact, identity_of
 from bsync.acquire.loop import LoopStatus, status
 from bsync.errors import Unavailable
-from bsync.layout import Extent
+from bsync.model.layout import Extent
 
 _SECTOR = 512  # bytes; the unit of sysfs, whatever the disk's sectors are
 _ENDLESS = 1 << 62

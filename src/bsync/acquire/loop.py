@@ -23,8 +23,8 @@ from typing import ClassVar
 
 from bsync import ioctls
 from bsync.errors import CopyFailed, Unavailable, Unreleased
-from bsync.layout import Extent
 from bsync.ledger import Facts, Ledger
+from bsync.model.layout import Extent
 from bsync.run import loaded
 
 _CONTROL = Path("/dev/loop-control")

@@ -19,7 +19,6 @@ from bsync.acquire.reserved import refuse_reserved, reserved
 from bsync.acquire.servers import served
 from bsync.acquire.storage_daemon import LONGEST, Export
 from bsync.errors import Unavailable, Usage
-from bsync.layout import Extent
 from bsync.ledger import Ledger
 from bsync.locate import (
     DevicePath,
@@ -30,6 +29,7 @@ from bsync.locate import (
     LvmSnapshot,
     NbdExport,
 )
+from bsync.model.layout import Extent
 from bsync.units import USUAL, Share
 
 

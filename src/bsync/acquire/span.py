@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bsync.acquire.block import Device
-from bsync.extent import Extent
+from bsync.model.extent import Extent
 
 
 @dataclass(frozen=True)

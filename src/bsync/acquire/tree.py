@@ -13,14 +13,14 @@ from bsync.acquire import loop, mount
 from bsync.acquire.loop import Over
 from bsync.acquire.span import Span
 from bsync.acquire.walk import walk
-from bsync.arrays import Numbers
 from bsync.errors import CopyFailed, Damaged, Unavailable
 from bsync.filesystems.ext.inodes import SpecialInodes, scan
 from bsync.filesystems.ext.superblock import Ext
 from bsync.filesystems.kind import BadSuperblock
 from bsync.filesystems.kinds import by_files, kind_of
-from bsync.layout import Filesystem
 from bsync.ledger import Ledger
+from bsync.model.arrays import Numbers
+from bsync.model.layout import Filesystem
 from bsync.run import run
 from bsync.units import MIB
 

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bsync import ranges
 from bsync.acquire.block import Device
 from bsync.acquire.span import Span
-from bsync.arrays import Numbers
 from bsync.blockio import channel as channels
 from bsync.blockio.channel import Channel
 from bsync.blockio.memory import Arena, Buffer, buffer
 from bsync.errors import CopyFailed, Damaged, limit_hint
-from bsync.layout import Extent
+from bsync.model import ranges
+from bsync.model.arrays import Numbers
+from bsync.model.layout import Extent
 
 READERS = 8  # requests under way at once
 _NEAR = 4  # blocks of a gap that is read through rather than leapt over

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from bsync import pace, ranges
-from bsync.arrays import Flags, Numbers
+from bsync import pace
 from bsync.blockio.access import Access
 from bsync.blockio.memory import Buffer, buffer
 from bsync.deferred import deferred
+from bsync.model import ranges
+from bsync.model.arrays import Flags, Numbers
 
 WORKERS = 8
 PIECE = 4 << 20  # bytes of the longest run that is moved at once

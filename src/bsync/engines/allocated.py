@@ -12,10 +12,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from bsync import ranges
 from bsync.acquire.span import Span
-from bsync.allocation import Allocation, Unknown
-from bsync.arrays import Numbers
 from bsync.blockio import access as accesses
 from bsync.blockio import pump
 from bsync.blockio.access import Access
@@ -25,7 +22,10 @@ from bsync.errors import Damaged
 from bsync.filesystems.kind import Held, Mapped
 from bsync.filesystems.kinds import kind_of
 from bsync.in_progress import SECTOR
-from bsync.layout import Filesystem
+from bsync.model import ranges
+from bsync.model.allocation import Allocation, Unknown
+from bsync.model.arrays import Numbers
+from bsync.model.layout import Filesystem
 from bsync.plan.steps import Place, Way
 
 Advance = Callable[[int], None]

@@ -14,7 +14,7 @@ from bsync.errors import Damaged
 from bsync.filesystems.ext.superblock import Ext
 from bsync.filesystems.fat.superblock import Fat
 from bsync.filesystems.kinds import by_blocks, kind_of
-from bsync.layout import Filesystem
+from bsync.model.layout import Filesystem
 from bsync.plan.relation import began_as_blocks
 from bsync.plan.steps import CopyBlocks, Place, Way
 

@@ -11,7 +11,7 @@ from bsync.engines import attributes, links, masks, rsync, sparse
 from bsync.engines.rsync import Difference, Transfer
 from bsync.errors import CopyFailed
 from bsync.filesystems.kinds import by_files
-from bsync.layout import Filesystem
+from bsync.model.layout import Filesystem
 
 
 def clone(

@@ -10,12 +10,12 @@ from itertools import chain
 
 from bsync import pace
 from bsync.acquire.span import Span
-from bsync.allocation import Unknown
 from bsync.engines.rsync import Transfer
 from bsync.errors import Damaged
 from bsync.filesystems.fat.smaller import Piece, Smaller, smaller
 from bsync.filesystems.fat.superblock import Fat
 from bsync.in_progress import SECTOR
+from bsync.model.allocation import Unknown
 from bsync.plan.steps import Place, Way
 from bsync.units import MIB
 

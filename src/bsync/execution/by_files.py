@@ -16,8 +16,8 @@ from bsync.filesystems import marker as markers
 from bsync.filesystems.kind import BadSuperblock
 from bsync.filesystems.kinds import by_files, kind_of
 from bsync.in_progress import SECTOR, is_begun
-from bsync.layout import Filesystem
 from bsync.ledger import Ledger
+from bsync.model.layout import Filesystem
 from bsync.plan.steps import (
     CompleteFilesystem,
     CopyFiles,

@@ -14,8 +14,8 @@ from bsync.bootcode import disarmed
 from bsync.engines.copiers import Copier
 from bsync.engines.rsync import Transfer
 from bsync.in_progress import SECTOR
-from bsync.layout import Extent
 from bsync.ledger import Ledger
+from bsync.model.layout import Extent
 from bsync.plan.steps import Place
 from bsync.run import run
 from bsync.units import count_text, size_text

@@ -9,8 +9,8 @@ from bsync.engines import raw
 from bsync.engines.rsync import Transfer
 from bsync.execution.context import Advance, Context, said, wipe
 from bsync.filesystems.swap import mkswap_arguments
-from bsync.gpt import Records
-from bsync.layout import Extent
+from bsync.model.gpt import Records
+from bsync.model.layout import Extent
 from bsync.plan.steps import CopyRaw, MakeSwap, WriteBoot, WriteTable
 from bsync.run import run
 

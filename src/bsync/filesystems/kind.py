@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from bsync.allocation import Allocation, Read
-from bsync.arrays import Numbers
-from bsync.layout import Filesystem
+from bsync.model.allocation import Allocation, Read
+from bsync.model.arrays import Numbers
+from bsync.model.layout import Filesystem
 from bsync.units import MIB, size_text
 
 Command = list[str]

@@ -10,7 +10,7 @@ from bsync.filesystems.fat.kind import FAT
 from bsync.filesystems.kind import ByBlocks, ByFiles, Kind
 from bsync.filesystems.reiserfs.kind import REISERFS
 from bsync.filesystems.xfs.kind import XFS
-from bsync.layout import Filesystem
+from bsync.model.layout import Filesystem
 
 KINDS: tuple[Kind[Any], ...] = (EXT, XFS, FAT, REISERFS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 
-from bsync.layout import PAGE, Problem, Swap
+from bsync.model.layout import PAGE, Problem, Swap
 
 PAGES = tuple(PAGE << power for power in range(5))  # bytes; the last of them is 64 KiB
 MAGIC = (b"SWAPSPACE2", b"S1SUSPEND\0", b"S2SUSPEND\0")  # 10 bytes at the end of the first page

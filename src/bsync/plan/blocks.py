@@ -6,7 +6,7 @@ from __future__ import annotations
 from bsync.errors import Refused
 from bsync.filesystems import marker
 from bsync.filesystems.kinds import by_blocks, kind_of
-from bsync.layout import Blank, Content, Filesystem, describe
+from bsync.model.layout import Blank, Content, Filesystem, describe
 from bsync.plan.relation import began_as_blocks, is_clone
 from bsync.plan.steps import CompleteBlocks, CopyBlocks, MarkBlocks, Options, Place, Step, Way
 

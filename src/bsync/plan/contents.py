@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from bsync.errors import Refused
 from bsync.filesystems import marker
 from bsync.filesystems.kinds import by_files, kind_of
-from bsync.layout import Blank, Content, Filesystem, Problem, Swap, Unsupported, describe
+from bsync.model.layout import Blank, Content, Filesystem, Problem, Swap, Unsupported, describe
 from bsync.plan import blocks
 from bsync.plan.notes import behind_notes, raw_notes
 from bsync.plan.relation import Relation, identifies, is_clone, is_raw_clone, relation

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bsync.errors import Refused
 from bsync.filesystems.kinds import kind_of
-from bsync.layout import Disk, Extent, Filesystem, Partition
+from bsync.model.layout import Disk, Extent, Filesystem, Partition
 from bsync.units import MIB, both_sizes
 
 Placed = tuple[tuple[Partition, Extent], ...]

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bsync import gpt
-from bsync.gpt import Gpt
-from bsync.layout import BOOT_CODE, Disk, Partition
+from bsync.model import gpt
+from bsync.model.gpt import Gpt
+from bsync.model.layout import BOOT_CODE, Disk, Partition
 from bsync.plan.steps import SetTable
 
 _ACTIVE = 0x80  # the flag of a DOS partition that boots

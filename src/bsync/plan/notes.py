@@ -5,7 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from bsync.layout import BOOT_PROGRAM, Content, Disk, Extent, Filesystem, Unsupported, describe
+from bsync.model.layout import (
+    BOOT_PROGRAM,
+    Content,
+    Disk,
+    Extent,
+    Filesystem,
+    Unsupported,
+    describe,
+)
 from bsync.plan.steps import CopyFiles, Place, Step
 
 _LDM = "42"  # the DOS type of a dynamic disk of Windows

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bsync.errors import Refused
-from bsync.layout import BOOT_CODE, Disk, Extent, Volume, describe
+from bsync.model.layout import BOOT_CODE, Disk, Extent, Volume, describe
 from bsync.plan.steps import Disarm, SetTable, Step, WriteBoot, WriteTable
 from bsync.plan.tables import Decision
 from bsync.units import size_text

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from bsync.bootcode import is_disarmed
 from bsync.errors import Refused
 from bsync.filesystems import marker
-from bsync.layout import (
+from bsync.model.layout import (
     BIOS_BOOT,
     BOOT_PROGRAM,
     Blank,

@@ -7,7 +7,7 @@ from enum import Enum
 
 from bsync.filesystems import marker
 from bsync.filesystems.kinds import kind_of
-from bsync.layout import Blank, Content, Filesystem, Table, Unsupported, describe
+from bsync.model.layout import Blank, Content, Filesystem, Table, Unsupported, describe
 
 
 class Relation(Enum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bsync.layout import Disk, Extent, Partition
+from bsync.model.layout import Disk, Extent, Partition
 
 
 def script(disk: Disk, placed: Iterable[tuple[Partition, Extent]]) -> str:

@@ -28,7 +28,7 @@ from enum import Enum, IntEnum, auto
 from typing import ClassVar
 
 from bsync.filesystems.kinds import by_blocks, by_files
-from bsync.layout import Extent, Filesystem, Side, Swap
+from bsync.model.layout import Extent, Filesystem, Side, Swap
 
 
 class Phase(IntEnum):

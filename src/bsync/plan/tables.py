@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from bsync import gpt
 from bsync.bootcode import disarmed
 from bsync.errors import Refused
 from bsync.filesystems.kinds import kind_of
-from bsync.layout import (
+from bsync.model import gpt
+from bsync.model.layout import (
     BIOS_BOOT,
     BOOT_CODE,
     BOOT_PROGRAM,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
-from bsync.layout import (
+from bsync.model.layout import (
     BOOT_PROGRAM,
     Content,
     Disk,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bsync.explain import title
-from bsync.layout import Blank, Disk, Extent, Side, Volume, describe
+from bsync.model.layout import Blank, Disk, Extent, Side, Volume, describe
 from bsync.plan.steps import (
     Completing,
     CopyBlocks,

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from bsync.acquire.block import Device
 from bsync.acquire.span import whole
-from bsync.layout import Content, Disk, Problem, Side, Unsupported, Volume, bare
+from bsync.model.layout import Content, Disk, Problem, Side, Unsupported, Volume, bare
 from bsync.survey.filesystem import content_of, signatures
 from bsync.survey.gap import digest
 from bsync.survey.table import BadTable, disk_of, has_entries

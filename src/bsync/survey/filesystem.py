@@ -14,7 +14,7 @@ from bsync.filesystems.kind import BadSuperblock, Kind
 from bsync.filesystems.kinds import kind_named
 from bsync.filesystems.swap import HIBERNATED, PAGES, page_size, unmakeable
 from bsync.in_progress import SECTOR, is_begun
-from bsync.layout import Blank, Content, Filesystem, Problem, Swap, Unsupported
+from bsync.model.layout import Blank, Content, Filesystem, Problem, Swap, Unsupported
 from bsync.run import run
 from bsync.units import KIB, MIB
 

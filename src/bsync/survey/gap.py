@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from bsync.acquire.block import Device
 from bsync.acquire.span import Span
-from bsync.layout import Extent, Gap, Table
+from bsync.model.layout import Extent, Gap, Table
 from bsync.units import MIB
 
 _BOOT_SECTOR = 512  # bytes in which boot loaders count, whatever the disk's sectors are

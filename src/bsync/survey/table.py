@@ -16,12 +16,12 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from bsync import gpt
 from bsync.acquire.block import Device
 from bsync.acquire.span import Span
 from bsync.bootcode import is_disarmed
 from bsync.errors import Unavailable
-from bsync.layout import (
+from bsync.model import gpt
+from bsync.model.layout import (
     BOOT_CODE,
     EXTENDED_TYPES,
     SIGNATURE_END,

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bsync import ranges
-from bsync.arrays import Flags, Numbers
 from bsync.blockio.access import CHECK
 from bsync.blockio.pump import Run
 from bsync.engines.blocks import owned
@@ -18,7 +16,9 @@ from bsync.filesystems.ext import inodes, maps
 from bsync.filesystems.ext import rows as table
 from bsync.filesystems.ext.checksums import crc32c_rows
 from bsync.filesystems.ext.groups import Bitmaps, structures
-from bsync.ranges import Ranges
+from bsync.model import ranges
+from bsync.model.arrays import Flags, Numbers
+from bsync.model.ranges import Ranges
 
 _GROUPS = 32  # whose bitmaps are looked at together
 

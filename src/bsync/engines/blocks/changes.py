@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bsync import ranges
-from bsync.arrays import Flags, Numbers, Rows
 from bsync.engines.blocks import directories, owned
 from bsync.engines.blocks.pair import AT_ONCE, Half, Pair
 from bsync.filesystems.ext import blockwise, maps
@@ -28,7 +26,9 @@ from bsync.filesystems.ext import rows as table
 from bsync.filesystems.ext.groups import Bitmaps
 from bsync.filesystems.ext.maps import Bound, Level, Nodes, Runs
 from bsync.filesystems.ext.superblock import Superblock
-from bsync.ranges import Ranges
+from bsync.model import ranges
+from bsync.model.arrays import Flags, Numbers, Rows
+from bsync.model.ranges import Ranges
 
 _MOMENT = 100  # milliseconds: more than a tick of any kernel's clock
 _TABLES = 4 << 20  # bytes of inode tables that are compared at once

@@ -7,7 +7,6 @@ from __future__ import annotations
 import numpy as np
 
 from bsync.acquire.span import Span
-from bsync.arrays import Numbers
 from bsync.blockio import access as accesses
 from bsync.blockio.access import CHECK
 from bsync.engines.blocks import owned
@@ -16,6 +15,7 @@ from bsync.errors import Damaged
 from bsync.filesystems.ext import directories, inodes, maps
 from bsync.filesystems.ext import rows as table
 from bsync.filesystems.ext.superblock import Ext
+from bsync.model.arrays import Numbers
 
 
 def check_source(span: Span, source: Ext) -> None:

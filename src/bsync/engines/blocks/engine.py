@@ -16,7 +16,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bsync import ranges
 from bsync.blockio import pump
 from bsync.blockio.pump import Work
 from bsync.engines.blocks import bitmaps, changes, directories, reflink
@@ -27,8 +26,9 @@ from bsync.errors import Damaged
 from bsync.filesystems.ext import blockwise, groups, rows, superblock
 from bsync.filesystems.ext.make import tuning
 from bsync.filesystems.ext.superblock import OFFSET, SIZE
+from bsync.model import ranges
+from bsync.model.ranges import Ranges
 from bsync.plan.steps import Way
-from bsync.ranges import Ranges
 
 Advance = Callable[[int], None]
 

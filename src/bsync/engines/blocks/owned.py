@@ -8,15 +8,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bsync import ranges
-from bsync.arrays import Numbers, Rows
 from bsync.blockio.access import CHECK
 from bsync.engines.blocks.pair import AT_ONCE, Half
 from bsync.errors import Damaged
 from bsync.filesystems.ext import maps
 from bsync.filesystems.ext import rows as table
 from bsync.filesystems.ext.maps import Bound, Level, Runs
-from bsync.ranges import Ranges
+from bsync.model import ranges
+from bsync.model.arrays import Numbers, Rows
+from bsync.model.ranges import Ranges
 
 _WALK = 1 << 12  # inodes whose maps are followed at once
 _NONE = np.zeros(0, np.int64)

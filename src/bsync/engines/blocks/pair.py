@@ -15,7 +15,6 @@ import numpy as np
 
 from bsync.acquire.block import Device
 from bsync.acquire.span import Span
-from bsync.arrays import Numbers
 from bsync.blockio import access as accesses
 from bsync.blockio.access import Access
 from bsync.blockio.memory import Arena, Buffer
@@ -24,6 +23,7 @@ from bsync.errors import CopyFailed, Damaged
 from bsync.filesystems.ext import superblock
 from bsync.filesystems.ext.groups import Groups, read_groups
 from bsync.filesystems.ext.superblock import Superblock
+from bsync.model.arrays import Numbers
 
 AT_ONCE = 2 << 20  # bytes of a batch of scattered blocks
 _AHEAD = 4  # batches that are read while one is looked at

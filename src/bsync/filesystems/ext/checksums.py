@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bsync.arrays import Numbers, Rows
 from bsync.filesystems.ext.superblock import CRC_TABLE, crc32c
+from bsync.model.arrays import Numbers, Rows
 
 _BYTES = np.arange(4)[:, None] * 8  # where each byte of a number begins
 

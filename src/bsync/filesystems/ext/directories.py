@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bsync.arrays import Flags, Numbers, Rows
+from bsync.model.arrays import Flags, Numbers, Rows
 
 _SMALLEST = 12  # bytes of an entry
 _HEADER = 8  # bytes of it before the name

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bsync.arrays import Flags, Numbers, Rows, column
 from bsync.filesystems.ext.superblock import BadSuperblock, Superblock
+from bsync.model.arrays import Flags, Numbers, Rows, column
 
 Read = Callable[[int, int], bytes]  # (offset, size) in bytes from the filesystem's start
 

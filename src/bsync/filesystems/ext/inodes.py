@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bsync.arrays import Flags, Numbers, Rows, column
 from bsync.filesystems.ext import htree, maps
 from bsync.filesystems.ext import rows as table
 from bsync.filesystems.ext.groups import Groups, Read, read_groups
 from bsync.filesystems.ext.superblock import Superblock
+from bsync.model.arrays import Flags, Numbers, Rows, column
 
 # What chattr(1) can set: s u c S i a d A j t D T x P.  The others are the kernel's own.
 SETTABLE = 0x2203C0FF

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bsync.allocation import Read
 from bsync.filesystems.ext import blockwise, by_blocks, by_files, make, superblock
 from bsync.filesystems.ext.superblock import Ext, Superblock
 from bsync.filesystems.kind import Kind, much_lost
+from bsync.model.allocation import Read
 from bsync.units import count_text
 
 REACH = superblock.OFFSET + superblock.SIZE

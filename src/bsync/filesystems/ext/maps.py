@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bsync.arrays import Flags, Numbers, Rows
 from bsync.filesystems.ext import rows as table
+from bsync.model.arrays import Flags, Numbers, Rows
 
 _MAGIC, _HEADER, _ENTRY = 0xF30A, 12, 12
 _DEEPEST = 5  # levels below the root

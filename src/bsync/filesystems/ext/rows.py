@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bsync.arrays import Flags, Numbers, Rows, column
 from bsync.filesystems.ext.superblock import Superblock
+from bsync.model.arrays import Flags, Numbers, Rows, column
 
 FIRST_ORDINARY = 11  # the inodes before it are the filesystem's own, but for the root
 BAD_BLOCKS, ROOT, RESIZE, JOURNAL = 1, 2, 7, 8

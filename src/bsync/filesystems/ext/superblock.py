@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bsync.filesystems.kind import BadSuperblock as BadSuperblock
-from bsync.layout import Filesystem
+from bsync.model.layout import Filesystem
 
 OFFSET = 1024  # bytes from the start of the filesystem
 SIZE = 1024  # bytes

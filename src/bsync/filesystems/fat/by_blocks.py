@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from bsync.allocation import Allocation, Read
-from bsync.arrays import Numbers
 from bsync.filesystems.fat import smaller, superblock, tables
 from bsync.filesystems.fat.superblock import Fat
 from bsync.filesystems.kind import Command, Held
+from bsync.model.allocation import Allocation, Read
+from bsync.model.arrays import Numbers
 from bsync.units import both_sizes
 
 SEARCHES = False

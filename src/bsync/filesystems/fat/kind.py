@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bsync.allocation import Read, Unknown
 from bsync.filesystems.fat import by_blocks, superblock, tables
 from bsync.filesystems.fat.superblock import Fat
 from bsync.filesystems.kind import Kind
+from bsync.model.allocation import Read, Unknown
 
 
 def read(name: str, data: bytes) -> Fat:

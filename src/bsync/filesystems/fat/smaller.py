@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bsync import ranges
-from bsync.allocation import Read, Unknown
-from bsync.arrays import Numbers
 from bsync.filesystems.fat import superblock, tables
 from bsync.filesystems.fat.superblock import ENTRY, Superblock
 from bsync.filesystems.kind import Held
+from bsync.model import ranges
+from bsync.model.allocation import Read, Unknown
+from bsync.model.arrays import Numbers
 
 _DAMAGED = "its directories or tables are damaged"
 _SPARE = 16  # clusters that stay free at least

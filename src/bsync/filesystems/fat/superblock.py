@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from bsync.filesystems.kind import BadSuperblock
-from bsync.layout import Filesystem
+from bsync.model.layout import Filesystem
 
 SIZE = 512  # bytes of the boot sector that are looked at
 ENTRY = 32  # bytes of an entry of a directory

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from bsync import ranges
-from bsync.allocation import Allocation, Read, Unknown
-from bsync.arrays import Flags, Numbers
 from bsync.filesystems.fat.superblock import ENTRY, Superblock, name
+from bsync.model import ranges
+from bsync.model.allocation import Allocation, Read, Unknown
+from bsync.model.arrays import Flags, Numbers
 
 BAD = {12: 0xFF7, 16: 0xFFF7, 32: 0x0FFFFFF7}
 _VOLUME, _LONG = 0x08, 0x0F  # attributes of the entry with the label, and of parts of long names

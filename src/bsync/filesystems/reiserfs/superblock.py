@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass
 
 from bsync.filesystems.kind import BadSuperblock
-from bsync.layout import Filesystem
+from bsync.model.layout import Filesystem
 
 OFFSET = 65536  # bytes from the start of the filesystem
 SIZE = 204  # bytes

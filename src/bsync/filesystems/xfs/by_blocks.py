@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from bsync.allocation import Allocation, Read
-from bsync.arrays import Numbers
 from bsync.filesystems.kind import Command, Held
 from bsync.filesystems.xfs import growth, space
 from bsync.filesystems.xfs.superblock import Xfs
+from bsync.model.allocation import Allocation, Read
+from bsync.model.arrays import Numbers
 
 SEARCHES = False
 MOUNTED_WITH: tuple[str, ...] = ("nouuid",)

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bsync.allocation import Read, Run, Unknown
-from bsync.arrays import Numbers
 from bsync.filesystems.kind import BadSuperblock
 from bsync.filesystems.xfs import log, space, superblock
 from bsync.filesystems.xfs.superblock import Superblock
+from bsync.model.allocation import Read, Run, Unknown
+from bsync.model.arrays import Numbers
 
 _LEAST_GROUP = 64  # blocks; xfs_growfs adds no smaller one
 _HEADERS = 4  # sectors of a group: superblock, AGF, AGI, AGFL

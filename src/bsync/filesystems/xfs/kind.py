@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bsync.allocation import Read, Unknown
 from bsync.filesystems.kind import Kind
 from bsync.filesystems.xfs import by_blocks, by_files, log, space, superblock
 from bsync.filesystems.xfs.superblock import Superblock, Xfs
+from bsync.model.allocation import Read, Unknown
 
 
 def read(name: str, data: bytes) -> Xfs:

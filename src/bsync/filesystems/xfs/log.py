@@ -18,8 +18,8 @@ from __future__ import annotations
 import struct
 import uuid as uuids
 
-from bsync.allocation import Read, Unknown
 from bsync.filesystems.xfs.superblock import SECTOR, Superblock
+from bsync.model.allocation import Read, Unknown
 
 _MAGIC = 0xFEEDBABE
 _UNCLEAN = "it was not cleanly unmounted"

@@ -16,9 +16,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bsync.allocation import Allocation, Read, Run, Unknown, all_but
 from bsync.filesystems.xfs import log
 from bsync.filesystems.xfs.superblock import SECTOR, Superblock
+from bsync.model.allocation import Allocation, Read, Run, Unknown, all_but
 
 _DAMAGED = "its record of free space is damaged"
 _MOST = 1 << 20  # free extents that are kept in memory: some hundred MiB

@@ -11,7 +11,7 @@ import uuid as uuids
 from dataclasses import dataclass
 
 from bsync.filesystems.kind import BadSuperblock
-from bsync.layout import Filesystem
+from bsync.model.layout import Filesystem
 
 SIZE = 512  # bytes, at the beginning of the filesystem
 SECTOR = 512  # bytes in which the log counts, whatever the sectors of the device

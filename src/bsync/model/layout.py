@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from bsync.extent import Extent as Extent
-from bsync.gpt import Gpt
+from bsync.model.extent import Extent as Extent
+from bsync.model.gpt import Gpt
 
 BOOT_CODE = 446  # bytes of the MBR before the partition entries, disk signature included
 BOOT_PROGRAM = 440  # bytes of them that are program; the disk signature follows

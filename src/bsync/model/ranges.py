@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bsync.arrays import Flags, Numbers
+from bsync.model.arrays import Flags, Numbers
 
 _END = 1 << 62  # beyond the last block of anything
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bsync import ranges
-from bsync.ranges import Ranges
+from bsync.model import ranges
+from bsync.model.ranges import Ranges
 
 Read = Callable[[int, int], bytes]  # byte offset, bytes; fewer only beyond the end
 Run = tuple[int, int]  # first block, blocks

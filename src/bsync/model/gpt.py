@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from bsync.extent import Extent
+from bsync.model.extent import Extent
 
 Read = Callable[[int, int], bytes]  # offset and size in bytes
 Records = tuple[tuple[int, bytes], ...]  # by offset in bytes
