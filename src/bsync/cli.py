@@ -219,7 +219,7 @@ def _check_words(words: list[str]) -> None:
     _request(**given)
 
 
-def _request(src: str, dest: str = "", **given: Any) -> Request:
+def _request(src: str, dest: str | None = None, **given: Any) -> Request:
     from bsync.request import Request
 
     return Request.of({"src": src, "dest": dest, **given})

@@ -40,9 +40,8 @@ class Request:
         """
         known = {name: value for name, value in given.items() if value is not None}
         known = {_NAMES.get(name, name): value for name, value in known.items()}
-        words = (known.pop(name, "") for name in ("source", "destination"))
-        source, destination = (parse(word) if word else None for word in words)
-        assert source is not None
+        source = parse(known.pop("source"))
+        destination = parse(known.pop("destination")) if "destination" in known else None
         shape = {name: known.pop(name) for name in _SHAPING if name in known}
         shape["grow"] = not known.pop("no_grow", False)
         if known.pop("transaction", False):

@@ -39,6 +39,9 @@ def test_options_by_their_names() -> None:
     assert Request.of({**given, "keep": 3}).keep == 3
 
 
-def test_a_word_that_names_nothing() -> None:
+@pytest.mark.parametrize("word", ["lvm+snapshot://b", ""])
+def test_a_word_that_names_nothing(word: str) -> None:
     with pytest.raises(Usage):
-        Request.of({"src": "a", "dest": "lvm+snapshot://b"})
+        Request.of({"src": "a", "dest": word})
+    with pytest.raises(Usage):
+        Request.of({"src": word, "dest": "a"})
