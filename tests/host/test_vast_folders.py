@@ -5,9 +5,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from lab import MIB, Lab, digest
 from trees import assert_same_tree
+
+from bsync.acquire.tree import Tree
+from bsync.engines import files
+from bsync.filesystems.ext.inodes import SpecialInodes
+from bsync.model.layout import Filesystem
 
 BOUND = 17_660  # names of 245 bytes on blocks of a KiB
 
@@ -25,10 +32,8 @@ def crowded(lab: Lab, names: int, *options: str) -> Path:
 
 
 def crowd(tree: Path, numbers: range) -> None:
-    folder = os.open(tree / "folder", os.O_RDONLY)
     for number in numbers:
-        os.mknod(f"{number:0245}", dir_fd=folder)
-    os.close(folder)
+        os.mknod(tree / "folder" / f"{number:0245}")
 
 
 def test_more_names_than_are_sure_to_fit(lab: Lab) -> None:
@@ -50,12 +55,31 @@ def test_as_many_names_as_are_sure_to_fit(lab: Lab) -> None:
     said = "source (whole device): folder holds 18,160 names, and only 17,6"
     assert said in lab.bsync("--engine", "files", source, target, status=3).err
     assert digest(target) == before
-    with lab.mounted(target) as tree:
-        crowd(tree, range(BOUND - 100, BOUND + 500))
-    lab.bsync("--engine", "files", source, target)
 
 
 def test_an_index_of_three_levels(lab: Lab) -> None:
     source, target = crowded(lab, 19_000, "-O", "large_dir"), lab.image("target.img", 48 * MIB)
     lab.bsync("--engine", "files", source, target)
     assert_same_tree(lab, source, target)
+
+
+@pytest.mark.parametrize(("held", "found"), [(5, False), (4, True), (0, True)])
+def test_a_finished_clone_may_hold_more_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int, found: bool
+) -> None:
+    """It is luck how many fit beyond those that are sure to."""
+    kind = SimpleNamespace(most_names=lambda *_: 3)
+    monkeypatch.setattr(files, "by_files", lambda _: kind)
+    trees = []
+    for side, count in (("source", 5), ("clone", held)):
+        folder = tmp_path / side / "folder"
+        folder.parent.mkdir()
+        if count:
+            folder.mkdir()
+            for number in range(count):
+                (folder / f"{number}").touch()
+        vast = frozenset({folder.stat().st_ino}) if count else frozenset()
+        trees.append(Tree(tmp_path / side, SpecialInodes({}, {}, frozenset(), vast=vast)))
+    there = Filesystem("ext4", None)  # type: ignore[arg-type]
+    assert files.overfull(trees[0], there) == (b"folder", 5, 3)
+    assert bool(files.overfull(trees[0], there, trees[1])) == found
