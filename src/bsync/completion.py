@@ -114,7 +114,7 @@ def _placed(
 def _option_offers(command: click.Command, ctx: click.Context) -> Iterator[Offer]:
     for parameter in command.get_params(ctx):
         if isinstance(parameter, click.Option):
-            yield parameter.opts[-1], (parameter.help or "").partition(":")[0].rstrip(".")
+            yield max(parameter.opts, key=len), (parameter.help or "").partition(":")[0].rstrip(".")
 
 
 def _commands(group: click.Group) -> Iterator[Offer]:
