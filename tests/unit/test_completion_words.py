@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 
 from bsync import completion
@@ -37,6 +38,13 @@ def test_the_second_word() -> None:
 def test_every_option_of_a_command(name: str) -> None:
     options = [one.opts[-1] for one in main.commands[name].params if one.opts[-1].startswith("-")]
     assert words(name, "-") == [*options, "--help"]
+
+
+def test_the_long_name_of_an_option_is_offered_whatever_their_order() -> None:
+    """click gives those of --help in any."""
+    option = click.Option(["--long", "-l"])
+    group = click.Group(commands={"one": click.Command("one", params=[option])})
+    assert [word for word, _ in completion.offers(group, ["one", "--l"])] == ["--long"]
 
 
 def test_an_option_that_takes_a_value_is_no_argument() -> None:
