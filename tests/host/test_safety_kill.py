@@ -5,6 +5,7 @@ for a mirror until it is one."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 from aftermath import Case, aftermath, blank, changed_mirror
@@ -135,17 +136,38 @@ def test_killed_while_it_only_compares(lab: Lab) -> None:
     lab.bsync("verify", source, target)
 
 
-@pytest.mark.parametrize("state", [0, 1], ids=["unclean", "clean"])
-@pytest.mark.parametrize("kind", ["ext2", "ext4"])
-def test_a_clone_that_was_cut_off_is_mended_without_asking(lab: Lab, kind: str, state: int) -> None:
-    """A disk that lost its power and its cache may say "clean", and hold half a directory."""
+def cut_off_and_damaged(lab: Lab, kind: str, damage: str, state: int) -> tuple[Path, Path]:
+    """A clone by files of which its disk has lost something; `state` is what it says of itself."""
     source = bare(lab, kind=kind)
     target = copied(blank(lab, source).before, "target.img")
     assert lab.faulty("after-step", 2, "KILL", source, target).status == KILLED
     lab.bsync("recover")
-    for request in ("clri /deep/er", f"ssv state {state}"):
+    for request in (damage, f"ssv state {state}"):
         call("debugfs", "-w", "-R", request, target)
-    call("e2fsck", "-f", "-p", target, ok=(4,))
+    call("e2fsck", "-f", "-n", target, ok=(4,))
+    return source, target
+
+
+@pytest.mark.parametrize("state", [0, 1], ids=["unclean", "clean"])
+@pytest.mark.parametrize("kind", ["ext2", "ext4"])
+def test_a_clone_that_was_cut_off_is_mended_without_asking(lab: Lab, kind: str, state: int) -> None:
+    """A disk that lost its power and its cache may say "clean", and hold half a directory."""
+    source, target = cut_off_and_damaged(lab, kind, "clri /deep/er", state)
+    call("e2fsck", "-f", "-p", copied(target, "other.img"), ok=(4,))
+    if state == 1:  # until the kernel meets the damage, and notes it
+        assert "the same command completes it" in lab.bsync(source, target, status=5).err
     lab.bsync(source, target)
     lab.bsync("verify", source, target)
     lab.assert_clean(target)
+
+
+@pytest.mark.parametrize("state", [0, 1], ids=["unclean", "clean"])
+def test_contents_that_are_lost_are_copied_or_told(lab: Lab, state: int) -> None:
+    """What says that it is clean is compared by size and time: nothing is mended in it then."""
+    source, target = cut_off_and_damaged(lab, "ext2", "sif /file-001 block[0] 0", state)
+    if state == 0:
+        lab.bsync(source, target)
+        lab.bsync("verify", source, target)
+    else:
+        assert "damaged" in lab.bsync(source, target, status=5).err
+        assert "bsync-incomplete" in lab.bsync("inspect", target).out

@@ -97,7 +97,7 @@ def mark(step: MarkFilesystem, context: Context) -> None:
     source, present = step.source, step.present
     cut_off = markers.is_incomplete_clone(present, source)
     with context.target(step.place.destination) as device:
-        if cut_off or not present.clean:
+        if not present.clean:
             _repair(device, step, context.ledger, anything=cut_off)
         if not present.clean or present.uuid != markers.marker_uuid(source.uuid):
             run(*by_files(source).marking(source, present, device))
@@ -106,8 +106,8 @@ def mark(step: MarkFilesystem, context: Context) -> None:
 
 def _repair(device: str, step: MarkFilesystem, ledger: Ledger, *, anything: bool) -> None:
     """Recover the journal and mend what can be mended without asking.  In a clone that was cut off
-    that is `anything`, clean or not: without a journal nothing orders what a disk brought to its
-    medium, and all that is in it is compared with the source again."""
+    that is `anything`: all that is in it is compared with the source again, by contents, as the
+    plan has it for every one that is not clean."""
     try:
         recover(ledger, device, step.present, anything=anything)
     except CopyFailed as error:
